@@ -55,8 +55,8 @@ class TextEmbeds:
 
     positive: Tensor
     """[1, 512, text_dim] float32 on the CPU; zero after the last token."""
-    negative: Tensor
-    """Same shape; of the negative prompt or its default."""
+    negative: Tensor | None
+    """Same shape; of the negative prompt or its default. None where no guidance was wanted."""
 
 
 @dataclass(frozen=True)

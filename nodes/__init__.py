@@ -1,0 +1,23 @@
+"""The ComfyUI side: the one list of all nodes, in the order of the menu."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .decode import WanLocalDecode
+from .encode import WanLocalImageToVideo, WanLocalPromptEncode
+from .load import WanLocalModelLoader
+from .sample import WanLocalSampler
+
+NODES: list[type[io.ComfyNode]] = [
+    WanLocalModelLoader,
+    WanLocalPromptEncode,
+    WanLocalImageToVideo,
+    WanLocalSampler,
+    WanLocalDecode,
+]
+
+
+class WanLocalExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        from .compat import usable
+
+        return [node for node in NODES if usable(node)]

@@ -1,0 +1,156 @@
+"""The only door to ComfyUI's services: folders, memory, progress, previews, cancelling."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import comfy.model_management as memory
+import folder_paths
+import latent_preview
+from comfy.latent_formats import Wan21
+from comfy.model_patcher import ModelPatcher
+from comfy.utils import ProgressBar
+from torch import nn
+
+from ..wan.progress import Preview
+
+log = logging.getLogger("wan_local")
+
+# The bar moves in thousandths, so that phases of different length share it.
+_BAR = 1000
+_PREVIEW_PIXELS = 512
+
+
+class NodeReporter:
+    """One node's progress bar, preview, text line and cancel button.
+
+    Args:
+        node: the node class inside `execute`.
+        phases: the phases that will be reported, each with its share of the bar.
+    """
+
+    def __init__(self, node, phases: Mapping[str, float]) -> None:
+        self._node_id = node.hidden.unique_id if node.hidden else None
+        self._bar = ProgressBar(_BAR, node_id=self._node_id)
+        whole = sum(phases.values())
+        self._shares = {name: share / whole for name, share in phases.items()}
+        self._finished = 0.0
+        self._phase, self._total = "", 1
+        self._previewer = None
+
+    def start(self, phase: str, total: int) -> None:
+        """A phase begins where the one before it ended."""
+        self._finished += self._shares.get(self._phase, 0)
+        self._phase, self._total = phase, max(1, total)
+        log.info("%s (%d)", phase, total)
+
+    def update(self, done: int, preview: Preview | None = None) -> None:
+        """Move the bar; the host raises here if the user cancelled."""
+        self.check_cancelled()
+        share = self._shares.get(self._phase, 0)
+        value = self._finished + share * done / self._total
+        self._bar.update_absolute(round(value * _BAR), _BAR, self._picture(preview))
+
+    def check_cancelled(self) -> None:
+        """Raise the host's own interruption if the user cancelled."""
+        memory.throw_exception_if_processing_interrupted()
+
+    def note(self, text: str) -> None:
+        """A line in the log and under the node."""
+        log.info(text)
+        server = _server()
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
+
+    def _picture(self, preview: Preview | None):
+        if preview is None:
+            return None
+        if self._previewer is None:
+            # Through the module at run time: other packs replace this function.
+            device = memory.get_torch_device()
+            self._previewer = latent_preview.get_previewer(device, Wan21()) or False
+        if not self._previewer:
+            return None
+        kind, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", preview())
+        return kind, picture, _PREVIEW_PIXELS
+
+
+def _server():
+    try:
+        from server import PromptServer
+    except ImportError:
+        return None
+    return getattr(PromptServer, "instance", None)
+
+
+class _Holder(nn.Module):
+    """A plain module around a model: the host sets `device`, which diffusers' models refuse."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+class HostPlacement:
+    """Every model belongs to ComfyUI's memory manager, which can see and evict it."""
+
+    def __init__(self) -> None:
+        self.device = memory.get_torch_device()
+
+    def own(self, module: nn.Module, name: str) -> "_HostOwned":
+        """Put a model into the host's care."""
+        devices = {
+            "text encoder": (memory.text_encoder_device, memory.text_encoder_offload_device),
+            "image encoder": (memory.text_encoder_device, memory.text_encoder_offload_device),
+            "vae": (memory.vae_device, memory.vae_offload_device),
+        }
+        load, offload = devices.get(name, (memory.get_torch_device, memory.unet_offload_device))
+        return _HostOwned(ModelPatcher(_Holder(module), load(), offload()))
+
+
+@cache
+def placement() -> HostPlacement:
+    """The one placement of this host, so that models of the same files share their weights."""
+    return HostPlacement()
+
+
+class _HostOwned:
+    def __init__(self, patcher: ModelPatcher) -> None:
+        self._patcher = patcher
+
+    @contextmanager
+    def on_device(self, memory_required: int) -> Iterator[nn.Module]:
+        memory.load_models_gpu([self._patcher], memory_required=memory_required)
+        yield self._patcher.model.model
+
+
+def model_files(key: str) -> list[str]:
+    """Names of the files ComfyUI lists under a folder key; sub-folders with forward slashes."""
+    return [name.replace("\\", "/") for name in folder_paths.get_filename_list(key)]
+
+
+def model_path(key: str, name: str) -> Path | None:
+    """Path of a listed file, or None. Accepts names that were saved on Windows."""
+    for spelling in (name, name.replace("\\", "/"), name.replace("/", "\\")):
+        if spelling in folder_paths.get_filename_list(key):
+            return Path(folder_paths.get_full_path(key, spelling))
+    return None
+
+
+def model_folders() -> dict[str, Path]:
+    """Folders in Diffusers layout under ComfyUI's `diffusers` folder, by name."""
+    found = {}
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for index in sorted(Path(root).glob("*/model_index.json")):
+            found.setdefault(index.parent.name, index.parent)
+    return found
+
+
+def fingerprint(path: Path | None) -> str:
+    """Changes when the file does."""
+    if path is None or not path.exists():
+        return "missing"
+    stat = path.stat()
+    return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"

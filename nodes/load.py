@@ -1,0 +1,90 @@
+"""Loading models."""
+
+from comfy_api.latest import io
+
+from ..wan.errors import WanError
+from ..wan.load.model import load_model
+from . import compat, host
+from .models import AUTO, PRECISIONS, find_model_files, listed
+from .sockets import WanModel
+
+
+class WanLocalModelLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return compat.Schema(
+            node_id="WanLocalModelLoader",
+            display_name="Wan Model Loader",
+            category="wan/1 load",
+            description="Loads Wan weights with everything they need. What kind they are is read "
+            "from the file.",
+            search_aliases=["wan checkpoint", "load wan", "unet loader"],
+            inputs=[
+                compat.make_input(
+                    io.Combo.Input,
+                    "model",
+                    options=listed("model"),
+                    tooltip="A file in models/diffusion_models, a Diffusers folder in "
+                    "models/diffusers, or the tiny models for a try without a download.",
+                ),
+                compat.make_input(
+                    io.Combo.Input,
+                    "text_encoder",
+                    options=listed("text_encoder"),
+                    default=AUTO,
+                    tooltip="UMT5-XXL. auto: the one in the model's folder, or the only fitting "
+                    "file in models/text_encoders.",
+                ),
+                compat.make_input(
+                    io.Combo.Input,
+                    "vae",
+                    options=listed("vae"),
+                    default=AUTO,
+                    tooltip="The Wan 2.1 VAE. auto: the one in the model's folder, or the only "
+                    "fitting file in models/vae.",
+                ),
+                compat.make_input(
+                    io.Combo.Input,
+                    "image_encoder",
+                    options=listed("image_encoder"),
+                    default=AUTO,
+                    tooltip="CLIP ViT-H. auto: the one in the model's folder, or the only fitting "
+                    "file in models/clip_vision.",
+                ),
+                compat.make_input(
+                    io.Combo.Input,
+                    "precision",
+                    options=list(PRECISIONS),
+                    default=AUTO,
+                    tooltip="Precision of the weights. auto: bf16 on GPUs that have it, fp16 on "
+                    "older ones, fp32 on the CPU.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                WanModel.Output(
+                    "wan_model",
+                    display_name="model",
+                    tooltip="Transformer, VAE and encoders; read from disk when first used.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model, text_encoder, vae, image_encoder):
+        try:
+            find_model_files(model, text_encoder, vae, image_encoder)
+        except WanError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model, text_encoder, vae, image_encoder, precision):
+        files = find_model_files(model, text_encoder, vae, image_encoder)
+        paths = (files.transformer, files.text_encoder, files.vae, files.image_encoder)
+        return [*map(host.fingerprint, paths), precision]
+
+    @classmethod
+    def execute(cls, model, text_encoder, vae, image_encoder, precision):
+        files = find_model_files(model, text_encoder, vae, image_encoder)
+        return io.NodeOutput(load_model(files, host.placement(), PRECISIONS[precision]))

@@ -1,0 +1,269 @@
+"""The shipped graphs, on the stand-in and on every real ComfyUI that is found."""
+
+import copy
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+OURS = sorted(json.loads((ROOT / "node_list.json").read_text("utf8")))
+CORE = {"LoadImage", "CreateVideo", "SaveVideo"}
+
+
+def ui(name):
+    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf8"))
+
+
+def api(name):
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf8"))
+
+
+@pytest.fixture
+def tiny_prompt(host):
+    """The tiny graph on this host, small, with the shipped sample as its image."""
+    prompt = api("wan_i2v_tiny")
+    by_class = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    by_class["LoadImage"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
+    by_class["WanLocalImageToVideo"].update(width=96, height=64, num_frames=9)
+    by_class["WanLocalSampler"].update(num_inference_steps=3)
+    return prompt
+
+
+def node_id(prompt, class_type):
+    return next(i for i, node in prompt.items() if node["class_type"] == class_type)
+
+
+def inputs(prompt, class_type):
+    return prompt[node_id(prompt, class_type)]["inputs"]
+
+
+def widgets(info):
+    """Names of a node's widgets in the page's order, from its object_info."""
+    kinds = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+    found = []
+    for group in ("required", "optional"):
+        for name, spec in info["input"].get(group, {}).items():
+            is_widget = isinstance(spec[0], list) or spec[0] in kinds
+            if is_widget and not (len(spec) > 1 and spec[1].get("forceInput")):
+                found.append(name)
+    return found
+
+
+def test_every_graph_has_both_formats():
+    assert NAMES == sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) and NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
+    page, prompt, info = ui(name), api(name), host.object_info()
+    nodes = {str(n["id"]): n for n in page["nodes"] if n["type"] != "MarkdownNote"}
+    assert nodes.keys() == prompt.keys()
+    links = {link[0]: link for link in page["links"]}
+    for key, node in nodes.items():
+        kind = node["type"]
+        assert kind == prompt[key]["class_type"] and kind in info, kind
+        values = list(node["widgets_values"])
+        given = {}
+        for widget in widgets(info[kind]):
+            given[widget] = values.pop(0)
+            spec = {
+                **info[kind]["input"].get("required", {}),
+                **info[kind]["input"].get("optional", {}),
+            }
+            options = spec[widget][1] if len(spec[widget]) > 1 else {}
+            if options.get("control_after_generate") or options.get("image_upload"):
+                assert values.pop(0) in ("randomize", "fixed", "image")
+        assert values == [], f"{kind} has more values than widgets"
+        for entry in node["inputs"]:
+            _, source, slot, target, _, link_type = links[entry["link"]]
+            given[entry["name"]] = [str(source), slot]
+            assert str(target) == key
+            output_type = info[nodes[str(source)]["type"]]["output"][slot]
+            assert output_type == link_type == entry["type"]
+        assert given == prompt[key]["inputs"], kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_need_only_core_and_us_and_keep_their_node_count(name):
+    kinds = [node["class_type"] for node in api(name).values()]
+    assert set(kinds) <= CORE | set(OURS)
+    assert len(kinds) == 8
+
+
+def test_model_links_are_embedded_where_files_are_named():
+    page = ui("wan_i2v")
+    loader = next(n for n in page["nodes"] if n["type"] == "WanLocalModelLoader")
+    models = loader["properties"]["models"]
+    assert [m["name"] for m in models] == loader["widgets_values"][:4]
+    assert all(m["url"].startswith("https://huggingface.co/") for m in models)
+    assert all(m["url"].endswith(m["name"]) for m in models)
+    note = next(n for n in page["nodes"] if n["type"] == "MarkdownNote")["widgets_values"][0]
+    assert all(f"models/{m['directory']}" in note and m["name"] in note for m in models)
+
+
+def test_generator_writes_what_is_shipped(tmp_path, monkeypatch):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make", ROOT / "scripts" / "make_workflows.py")
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    monkeypatch.setattr(make, "WORKFLOWS", tmp_path)
+    make.main()
+    for name in NAMES:
+        assert json.loads((tmp_path / f"{name}.json").read_text("utf8")) == ui(name)
+        assert json.loads((tmp_path / "api" / f"{name}.json").read_text("utf8")) == api(name)
+
+
+def test_all_nodes_load_with_texts(host):
+    info = host.object_info()
+    assert [name for name in OURS if name not in info] == []
+    for name in OURS:
+        node = info[name]
+        assert node["display_name"].startswith("Wan ") and node["description"]
+        assert node["category"].startswith("wan/")
+        for group in ("required", "optional"):
+            for key, spec in node["input"].get(group, {}).items():
+                assert len(spec) > 1 and spec[1].get("tooltip"), f"{name}.{key} has no tooltip"
+        assert all(node["output_tooltips"]) and len(node["output_tooltips"]) == len(node["output"])
+        assert all(node["output_name"])
+    seed = info["WanLocalSampler"]["input"]["required"]["seed"][1]
+    assert seed["control_after_generate"]
+
+
+def read_video(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return frames, float(stream.average_rate)
+
+
+def test_tiny_graph_makes_a_video_of_the_right_shape(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 101
+    result = host.run(tiny_prompt)
+    assert result.status == "success", result.error
+    (path,) = result.outputs
+    frames, rate = read_video(path)
+    # 640x384 in an area of 96x64 pixels: 101x60 before the floor to 16.
+    assert len(frames) == 9 and frames[0].shape == (48, 96, 3) and rate == 16
+    assert frames[0].std() > 1
+    for kind in ("WanLocalImageToVideo", "WanLocalSampler", "WanLocalDecode"):
+        steps = [value / total for value, total in result.progress[node_id(tiny_prompt, kind)]]
+        assert steps == sorted(steps) and steps[-1] == 1, kind
+
+
+def test_identical_second_run_is_served_from_the_cache(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 102
+    assert host.run(tiny_prompt).status == "success"
+    again = host.run(tiny_prompt)
+    ours = {i for i, node in tiny_prompt.items() if node["class_type"].startswith("WanLocal")}
+    assert again.status == "success" and ours <= set(again.cached)
+
+
+def test_only_what_a_change_touches_runs_again(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 103
+    host.run(tiny_prompt)
+    changed = copy.deepcopy(tiny_prompt)
+    inputs(changed, "WanLocalSampler")["seed"] = 104
+    again = host.run(changed)
+    cached = {tiny_prompt[i]["class_type"] for i in again.cached}
+    assert {"WanLocalModelLoader", "WanLocalPromptEncode", "WanLocalImageToVideo"} <= cached
+    assert "WanLocalSampler" not in cached
+
+
+def test_same_seed_gives_the_same_file_content_on_a_host(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 105
+    first = read_video(host.run(tiny_prompt).outputs[0])[0]
+    other = copy.deepcopy(tiny_prompt)
+    inputs(other, "WanLocalSampler")["seed"] = 106
+    different = read_video(host.run(other).outputs[0])[0]
+    again = copy.deepcopy(tiny_prompt)
+    # Another prefix makes the saving node run; sampling again needs another cache key upstream.
+    inputs(again, "WanLocalPromptEncode")["negative_prompt"] = " "
+    host.run(again)
+    back = read_video(host.run(tiny_prompt).outputs[0])[0]
+    assert all((a == b).all() for a, b in zip(first, back, strict=True))
+    assert any((a != b).any() for a, b in zip(first, different, strict=True))
+
+
+def test_interrupt_while_sampling_leaves_the_host_healthy(host, tiny_prompt):
+    sampler = node_id(tiny_prompt, "WanLocalSampler")
+    prompt = copy.deepcopy(tiny_prompt)
+    inputs(prompt, "WanLocalSampler").update(num_inference_steps=100, seed=107)
+
+    def first_steps(event):
+        data = event["data"]
+        return event["type"] == "progress" and data["node"] == sampler and data["value"] > 0
+
+    result = host.run_and_interrupt(prompt, first_steps)
+    assert result.status == "interrupted" and result.outputs == []
+    # Half of the promised second: the machine may be busy.
+    assert result.cancel_seconds < 2
+    assert host.alive()
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 108
+    assert host.run(tiny_prompt).status == "success"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "expected"),
+    [
+        ("WanLocalPromptEncode", "prompt", "  ", "prompt is empty"),
+        ("WanLocalSampler", "num_inference_steps", 0, "1"),
+        ("WanLocalSampler", "shift", 0, "0.1"),
+        ("WanLocalModelLoader", "model", "none.safetensors", "none.safetensors"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_runs(
+    host, tiny_prompt, kind, name, value, expected
+):
+    inputs(tiny_prompt, kind)[name] = value
+    body = host.validate(tiny_prompt)
+    assert body, "the host took a wrong value"
+    errors = body["node_errors"][node_id(tiny_prompt, kind)]["errors"]
+    assert any(expected in json.dumps(error, ensure_ascii=False) for error in errors)
+
+
+def test_an_unknown_solver_is_named(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler").update(sample_solver="euler", seed=109)
+    body = host.validate(tiny_prompt)
+    if not body:  # 0.3.64 lets any text reach the node
+        result = host.run(tiny_prompt)
+        assert result.status == "error" and "unipc, dpm++" in result.error
+    else:
+        assert "euler" in json.dumps(body)
+
+
+def test_two_wrong_kinds_of_files_are_named(host, tiny_prompt, tiny):
+    target = host.models_dir / "diffusion_models"
+    target.mkdir(parents=True, exist_ok=True)
+    vae = next((tiny / "comfyui" / "vae").glob("*.safetensors"))
+    (target / "a_vae.safetensors").write_bytes(vae.read_bytes())
+    (target / "half.safetensors").write_bytes(vae.read_bytes()[:-1000])
+    for name, expected in (("a_vae.safetensors", "VAE"), ("half.safetensors", "half.safetensors")):
+        inputs(tiny_prompt, "WanLocalModelLoader")["model"] = name
+        assert expected in json.dumps(host.validate(tiny_prompt), ensure_ascii=False)
+
+
+def test_single_files_in_comfyuis_folders_make_the_same_video(host, tiny_prompt, tiny):
+    for folder in ("diffusion_models", "text_encoders", "vae", "clip_vision"):
+        target = host.models_dir / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for path in (tiny / "comfyui" / folder).glob("*.safetensors"):
+            (target / path.name).write_bytes(path.read_bytes())
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 110
+    expected = read_video(host.run(tiny_prompt).outputs[0])[0]
+    name = next(p.name for p in (tiny / "comfyui" / "diffusion_models").glob("*i2v*"))
+    single = copy.deepcopy(tiny_prompt)
+    inputs(single, "WanLocalModelLoader")["model"] = name
+    result = host.run(single)
+    assert result.status == "success", result.error
+    frames = read_video(result.outputs[0])[0]
+    assert all((a == b).all() for a, b in zip(expected, frames, strict=True))
+
+
+def test_previews_come_when_the_user_has_them_on(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 111
+    assert host.run(tiny_prompt).previews >= (3 if host.previews else 0)

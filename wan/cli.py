@@ -1,0 +1,153 @@
+"""The command line: run an app, make the tiny models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import Cancelled, InputError, WanError
+from .params import APPS, App, Param, validate
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 0 done, 2 the input cannot be used (one message on stderr), 130
+        interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except WanError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return BAD_INPUT
+    except (KeyboardInterrupt, Cancelled):
+        print("\nStopped. Nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m wan",
+        description="Wan image to video on your own weights, without ComfyUI.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run an app; 'run APP --help' lists its parameters",
+        description="Run an app with parameters given as --input NAME=VALUE.",
+    )
+    apps = run.add_subparsers(required=True, metavar="APP")
+    for app in APPS.values():
+        _add_app(apps, app)
+    tiny = commands.add_parser(
+        "tiny",
+        help="make the tiny random-weight models",
+        description="Make miniatures of the real models with random weights: they run the whole "
+        "path on a CPU in seconds. Their pictures are noise by nature.",
+    )
+    tiny.add_argument("folder", type=Path, metavar="DIR", help="made if it does not exist")
+    tiny.set_defaults(command=_make_tiny)
+    return parser
+
+
+def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
+    parser = apps.add_parser(
+        app.name,
+        help=app.summary,
+        description=app.summary,
+        epilog=describe_parameters(app),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter; repeat for each one",
+    )
+    parser.add_argument(
+        "--models",
+        default="tiny",
+        metavar="tiny|DIR",
+        help="a folder with weights, or the tiny random-weight models (default)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("wan.mp4"), metavar="FILE")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.set_defaults(command=_run, app=app)
+
+
+def describe_parameters(app: App) -> str:
+    """Every parameter of an app with default, range and meaning, as plain text."""
+    lines = ["parameters:"]
+    for param in app.params:
+        lines.append(f"  {param.name} ({_facts(param)})")
+        lines.append(f"      {param.description}")
+    return "\n".join(lines)
+
+
+def _facts(param: Param) -> str:
+    facts = [param.kind]
+    if param.required:
+        facts.append("required")
+    elif param.default is not None:
+        facts.append('default ""' if param.default == "" else f"default {param.default}")
+    else:
+        facts.append("optional")
+    if param.range_text:
+        facts.append(param.range_text)
+    if not param.works:
+        facts.append("NOT YET SUPPORTED")
+    return "; ".join(facts)
+
+
+def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
+    """Split NAME=VALUE pairs.
+
+    Raises:
+        InputError: a pair without "=" or a name given twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.strip() or name.strip() in values:
+            raise InputError(
+                what=f"--input {pair!r} cannot be used.",
+                why="Each --input is one NAME=VALUE, and each name is given once.",
+                fix='Write for example: --input prompt="a cat turns its head"',
+            )
+        values[name.strip()] = value
+    return values
+
+
+def _run(options: argparse.Namespace) -> int:
+    values = validate(options.app, read_inputs(options.input))
+    from .app import RUNNERS
+    from .terminal import TerminalReporter, open_models
+
+    model = open_models(options.models, options.device, options.app.name)
+    started = time.monotonic()
+    with TerminalReporter() as reporter:
+        result = RUNNERS[options.app.name](values, model, options.out, reporter)
+    print(
+        f"{result.path}\n{result.width}x{result.height}, {result.num_frames} frames at "
+        f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "
+        f"made in {time.monotonic() - started:.1f} s"
+    )
+    if result.is_tiny:
+        print("Made by the tiny random-weight models: the picture is noise by nature.")
+    return 0
+
+
+def _make_tiny(options: argparse.Namespace) -> int:
+    from .tiny import ensure_tiny
+
+    print(f"{ensure_tiny(options.folder)}\nRandom weights: what they make is noise by nature.")
+    return 0

@@ -1,0 +1,89 @@
+"""Prompts to text embeddings: cleaning, default negatives, 512 tokens."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..geometry import TEXT_TOKENS
+from ..payloads import TextEmbeds, Tokenizer, Variant, WanModel
+from ..progress import Reporter, phase
+
+# The trained negative prompt: Wan2.1 wan/configs/shared_config.py.
+_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，"
+    "低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，"
+    "毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+# Wan2.1 wan/configs/wan_i2v_14B.py puts "camera shake" in front, the FLF2V model "cut" before that.
+DEFAULT_NEGATIVE = {
+    Variant.I2V: "镜头晃动，" + _NEGATIVE,
+    Variant.FLF2V: "镜头切换，镜头晃动，" + _NEGATIVE,
+    Variant.ANIMATE: _NEGATIVE,
+}
+
+
+def clean_prompt(text: str) -> str:
+    """Repair broken Unicode, undo HTML escapes and collapse white space.
+
+    Source: Wan2.1 wan/modules/tokenizers.py, clean="whitespace".
+    """
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def encode_prompts(
+    model: WanModel,
+    prompt: str,
+    negative_prompt: str | None,
+    reporter: Reporter,
+) -> TextEmbeds:
+    """Encode a prompt and its negative.
+
+    Args:
+        model: gives the text encoder and, by its variant, the default negative.
+        prompt: what should be seen; must not be blank.
+        negative_prompt: "" takes the default of the model, white space is truly empty, None
+            skips the negative (for a run without guidance).
+        reporter: told once per text.
+    Returns:
+        Both embeddings, [1, 512, text_dim] float32 on the CPU.
+    Raises:
+        InputError: the prompt is blank.
+    """
+    if not prompt.strip():
+        raise InputError(
+            what="The prompt is empty.",
+            why="The model was trained with a description of every video.",
+            fix="Write what happens in the video, for example: a cat turns its head.",
+        )
+    texts = [prompt]
+    if negative_prompt is not None:
+        texts.append(negative_prompt or DEFAULT_NEGATIVE[model.variant])
+    embeds: list[Tensor] = []
+    with (
+        phase(reporter, "encode prompt", len(texts)) as advance,
+        model.text_encoder.on_device() as encoder,
+    ):
+        for text in texts:
+            embeds.append(_encode(encoder, model.tokenizer, clean_prompt(text)))
+            advance()
+    return TextEmbeds(embeds[0], embeds[1] if len(embeds) > 1 else None)
+
+
+@torch.inference_mode()
+def _encode(encoder: nn.Module, tokenizer: Tokenizer, text: str) -> Tensor:
+    # Tokens after the text are zeroed in the reference, so they need not be computed: with the
+    # attention mask they do not change those before them either.
+    ids = tokenizer.encode(text, TEXT_TOKENS)
+    device = next(encoder.parameters()).device
+    hidden = encoder(torch.tensor([ids], device=device)).last_hidden_state
+    padded = torch.zeros(1, TEXT_TOKENS, hidden.shape[-1])
+    padded[:, : len(ids)] = hidden.to("cpu", torch.float32)
+    return padded

@@ -1,0 +1,287 @@
+"""Tell from names and shapes what a weight file is, and refuse what cannot work, by name.
+
+No false alarms about good files: a rule that refuses names a tensor that a usable file never
+has. What slips through is caught when the tensors are compared with the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import ModelError
+from ..payloads import Variant
+from .header import Header
+from .keys import (
+    IMAGE_ROWS,
+    TEXT_ROWS,
+    Row,
+    count_motion_blocks,
+    drop_unused,
+    to_standard,
+    transformer_rows,
+    vae_rows,
+)
+
+EXAMPLE_TRANSFORMERS = (
+    "Choose a Wan 2.1 image-to-video, Wan 2.1 first-last-frame or Wan 2.2 Animate file, for "
+    "example wan2.1_i2v_480p_14B_fp16.safetensors or wan2.2_animate_14B_bf16.safetensors."
+)
+
+
+class Kind(str, Enum):
+    """Which part of a Wan model a file is."""
+
+    TRANSFORMER = "a Wan transformer"
+    VAE = "a Wan VAE"
+    TEXT_ENCODER = "a UMT5 text encoder"
+    IMAGE_ENCODER = "a CLIP vision encoder"
+
+
+class Layout(str, Enum):
+    """Whose tensor names a file uses."""
+
+    STANDARD = "diffusers or transformers names"
+    ORIGINAL = "names of the model's authors"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file was found to be."""
+
+    kind: Kind
+    layout: Layout
+    prefix: str
+    """What precedes every name in the file, for example "model.diffusion_model."."""
+    header: Header
+    """With standard names and shapes, unused tensors left out."""
+
+
+# ComfyUI's repackaged files, whole checkpoints, and the halves of CLIP files
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "vision_model.", "visual.")
+# All of the names mean: it is this.
+_SIGNS: tuple[tuple[tuple[str, ...], Kind, Layout], ...] = (
+    (
+        ("text_embedding.0.weight", "blocks.0.self_attn.q.weight"),
+        Kind.TRANSFORMER,
+        Layout.ORIGINAL,
+    ),
+    (
+        ("condition_embedder.text_embedder.linear_1.weight", "blocks.0.attn1.to_q.weight"),
+        Kind.TRANSFORMER,
+        Layout.STANDARD,
+    ),
+    (("decoder.middle.0.residual.0.gamma", "conv2.weight"), Kind.VAE, Layout.ORIGINAL),
+    (
+        ("decoder.mid_block.resnets.0.norm1.gamma", "post_quant_conv.weight"),
+        Kind.VAE,
+        Layout.STANDARD,
+    ),
+    (("token_embedding.weight", "blocks.0.attn.q.weight"), Kind.TEXT_ENCODER, Layout.ORIGINAL),
+    (
+        ("encoder.block.0.layer.0.SelfAttention.q.weight",),
+        Kind.TEXT_ENCODER,
+        Layout.STANDARD,
+    ),
+    (("cls_embedding", "transformer.0.attn.to_qkv.weight"), Kind.IMAGE_ENCODER, Layout.ORIGINAL),
+    (
+        ("embeddings.class_embedding", "encoder.layers.0.self_attn.q_proj.weight"),
+        Kind.IMAGE_ENCODER,
+        Layout.STANDARD,
+    ),
+)
+# Name endings of low-rank files: kohya, diffusers and PEFT, LyCORIS
+_LORA_MARKS = (
+    ".lora_A.",
+    ".lora_B.",
+    ".lora_down.",
+    ".lora_up.",
+    ".hada_w1_a",
+    ".lokr_w1",
+    ".diff_b",
+)
+# A piece of a tensor name, and whose it is: what users pick by mistake.
+_STRANGERS = (
+    ("double_blocks.0.", "a Flux or HunyuanVideo transformer"),
+    ("input_blocks.0.", "a Stable Diffusion UNet or checkpoint"),
+    ("joint_blocks.0.", "a Stable Diffusion 3 transformer"),
+    ("transformer_blocks.0.", "a transformer of another family"),
+    ("decoder.conv_in.", "the VAE of an image model"),
+    ("decoder.up.0.block.", "the VAE of an image model"),
+    ("text_model.encoder.layers.0.", "a CLIP text encoder"),
+    ("transformer.resblocks.0.", "a CLIP in open_clip's layout"),
+    ("layers.0.self_attn.q_proj.", "a language model or a vision model of another family"),
+)
+# Fine kinds of Wan transformers that this pack does not run: (piece of a name, what it is).
+# Sources: Wan-Video/Wan2.1 and Wan2.2, aigc-apps/VideoX-Fun, MeiGen-AI/MultiTalk.
+_OTHER_WANS = (
+    ("vace_blocks.0.", "a Wan VACE model"),
+    ("vace_patch_embedding.", "a Wan VACE model"),
+    ("control_adapter.", "a Wan camera-control model"),
+    ("ref_conv.", "a Wan Fun-Control model"),
+    ("casual_audio_encoder.", "a Wan speech-to-video (S2V) model"),
+    ("audio_injector.", "a Wan speech-to-video (S2V) model"),
+    ("audio_proj.", "a Wan model driven by audio (MultiTalk, InfiniteTalk or HuMo)"),
+    ("face_adapter.", "an incomplete Wan Animate model (motion encoder or pose embedding missing)"),
+)
+_QUANT_MARKS = (
+    (".comfy_quant", "ComfyUI's mixed-precision format"),
+    ("scaled_fp8", "scaled fp8"),
+    (".scale_weight", "scaled fp8"),
+    (".weight_scale", "scaled 8-bit or 4-bit"),
+    ("._data", "quanto int8"),
+    (".weight_qtype", "quanto int8"),
+    (".qweight", "4-bit (GPTQ, AWQ or SVDQuant)"),
+    (".quant_state.", "bitsandbytes 4-bit"),
+)
+_QUANT_TYPES = {
+    "F8_E4M3": "fp8 (e4m3)",
+    "F8_E5M2": "fp8 (e5m2)",
+    "I8": "8-bit integer",
+    "F4": "fp4",
+}
+
+
+def identify(header: Header) -> Identity:
+    """Which part of a Wan model `header` describes, with standard names.
+
+    Raises:
+        ModelError: it is none, or it is quantised; the text names what it is.
+    """
+    if any(mark in name for name in header.tensors for mark in _LORA_MARKS):
+        raise ModelError(
+            what=f"'{header.name}' is a LoRA.",
+            why="A LoRA changes the weights of a model; it is not a model.",
+            fix="Choose the model here and add the LoRA to it.",
+        )
+    prefix, stripped = _strip(header)
+    kind, layout = _find_sign(header, stripped)
+    _refuse_quantised(header, stripped)
+    used = drop_unused(stripped.tensors)
+    if layout is Layout.ORIGINAL:
+        used = to_standard(used, rows_of(kind, used))
+    return Identity(kind, layout, prefix, header.renamed(used))
+
+
+def expect(header: Header, kind: Kind) -> Identity:
+    """The identity of `header`, which must be of this kind.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    identity = identify(header)
+    if identity.kind is not kind:
+        raise ModelError(
+            what=f"'{header.name}' is {identity.kind.value}, not {kind.value}.",
+            why="Each part of the model comes from a file of its own.",
+            fix=f"Choose the file of {kind.value} here.",
+        )
+    return identity
+
+
+def rows_of(kind: Kind, names: dict) -> tuple[Row, ...]:
+    """The key table of a file with original names."""
+    if kind is Kind.TRANSFORMER:
+        return transformer_rows(count_motion_blocks(names) or 7)
+    if kind is Kind.VAE:
+        return vae_rows()
+    return TEXT_ROWS if kind is Kind.TEXT_ENCODER else IMAGE_ROWS
+
+
+def find_variant(identity: Identity) -> Variant:
+    """Which kind of Wan transformer this is.
+
+    Raises:
+        ModelError: one that this pack does not run (text to video, Wan 2.2 A14B, VACE, ...).
+    """
+    header = identity.header
+    names = header.tensors
+    if _has_animate_parts(names):
+        return Variant.ANIMATE
+    for piece, what in _OTHER_WANS:
+        if any(name.startswith(piece) for name in names):
+            raise _other_wan(header, what)
+    shape = header.shape("patch_embedding.weight")
+    channels, out = shape[1], header.shape("proj_out.weight")[0] // _product(shape[2:])
+    has_image = "condition_embedder.image_embedder.norm1.weight" in names
+    if channels == 36 and has_image:
+        is_pair = "condition_embedder.image_embedder.pos_embed" in names
+        return Variant.FLF2V if is_pair else Variant.I2V
+    what = {
+        (16, 16): "a text-to-video model",
+        (36, 16): "a Wan 2.2 A14B image-to-video model (36 channels, but no image tokens)",
+        (48, 48): "the Wan 2.2 TI2V-5B model",
+        (48, 16): "a Wan Fun-Control model",
+        (32, 16): "a Wan camera-control model",
+    }.get((channels, out), "a Wan transformer of an unknown kind")
+    raise _other_wan(header, f"{what} ({channels} input channels)")
+
+
+def _has_animate_parts(names: dict) -> bool:
+    parts = ("face_adapter.0.to_q.", "motion_encoder.motion_synthesis", "pose_patch_embedding.")
+    return all(any(name.startswith(part) for name in names) for part in parts)
+
+
+def _other_wan(header: Header, what: str) -> ModelError:
+    return ModelError(
+        what=f"'{header.name}' is {what}.",
+        why="This pack runs image-to-video models with 36 input channels and image tokens.",
+        fix=EXAMPLE_TRANSFORMERS,
+    )
+
+
+def _strip(header: Header) -> tuple[str, Header]:
+    for prefix in _PREFIXES:
+        if any(name.startswith(prefix) for name in header.tensors):
+            tensors = {name.removeprefix(prefix): info for name, info in header.tensors.items()}
+            return prefix, header.renamed(tensors)
+    return "", header
+
+
+def _find_sign(header: Header, stripped: Header) -> tuple[Kind, Layout]:
+    for names, kind, layout in _SIGNS:
+        # fp8 and integer formats of some tools rename "X.weight" to "X.weight._data" and the like
+        if all(_has(stripped, name) for name in names):
+            return kind, layout
+    _refuse_quantised(header, stripped)
+    for piece, what in _STRANGERS:
+        if any(piece in name for name in stripped.tensors):
+            raise ModelError(
+                what=f"'{header.name}' is {what}.",
+                why="No part of a Wan model looks like this.",
+                fix="Choose a file of a Wan model (see the table of model files in the README).",
+            )
+    first = ", ".join(sorted(header.tensors)[:3]) or "none"
+    raise ModelError(
+        what=f"'{header.name}' is no part of a Wan model ({len(header.tensors)} tensors, "
+        f"first: {first}).",
+        why="Its tensor names belong to no Wan transformer, Wan VAE, UMT5 or CLIP vision model.",
+        fix="Choose a file of a Wan model (see the table of model files in the README).",
+    )
+
+
+def _has(header: Header, name: str) -> bool:
+    return name in header.tensors or f"{name}._data" in header.tensors
+
+
+def _refuse_quantised(header: Header, stripped: Header) -> None:
+    names = stripped.tensors
+    found = next(
+        (what for mark, what in _QUANT_MARKS if any(name.endswith(mark) for name in names)), None
+    )
+    if found is None:
+        types = (info.dtype for info in names.values() if len(info.shape) > 1)
+        found = next((_QUANT_TYPES[kind] for kind in types if kind in _QUANT_TYPES), None)
+    if found is not None:
+        raise ModelError(
+            what=f"'{header.name}' is quantised: {found}.",
+            why="This version reads unquantised weights only: bf16, fp16 or fp32.",
+            fix="Choose the bf16 or fp16 file of the same model.",
+        )
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result

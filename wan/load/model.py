@@ -1,0 +1,165 @@
+"""Load a whole Wan model: check every file first, read weights only when they are used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from ..errors import MissingFileError, ModelError
+from ..payloads import Tokenizer, WanModel
+from ..residency import Part, Placement
+from .config import SMALLEST_WAN
+from .files import ModelFiles, find_files
+from .header import INDEX_SUFFIX, read_header
+from .image import check_image_encoder, load_image_encoder
+from .text import check_text_encoder, load_text_encoder
+from .tokenizer import open_tokenizer
+from .transformer import check_transformer, load_transformer
+from .vae import check_vae, load_vae
+
+__all__ = ["ModelFiles", "default_dtype", "find_files", "load_model"]
+
+log = logging.getLogger("wan_local")
+
+# Parts in use, by what they were made from: two models of the same files share their memory.
+_parts: WeakValueDictionary[tuple[Any, ...], Part[Any]] = WeakValueDictionary()
+_parts_lock = Lock()
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Type of the weights on a device: float32 on the CPU, else bfloat16 where it is native.
+
+    GPUs before Ampere only emulate bfloat16; they get float16.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    if device.type != "cuda":
+        return torch.float16 if device.type == "mps" else torch.bfloat16
+    is_native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if is_native else torch.float16
+
+
+def load_model(
+    files: ModelFiles, placement: Placement, dtype: torch.dtype | None = None
+) -> WanModel:
+    """A model ready to use. Weights are read when a stage first asks for a part.
+
+    Args:
+        files: where the parts are, see `find_files`.
+        placement: who owns the modules and where they compute.
+        dtype: type of the weights of transformer and encoders; None: `default_dtype` of the
+            device. The VAE is float32 always.
+    Raises:
+        MissingFileError: files are not there; names all of them.
+        ModelError: a file is damaged, of the wrong kind, or does not fit the others.
+    """
+    vae, text_encoder, image_encoder = _expect_complete(files)
+    variant, config = check_transformer(files.transformer)
+    _expect_fitting(files, config)
+    dtype = dtype or default_dtype(placement.device)
+    name = _display_name(files.transformer)
+    log.info("%s: %s, %s", name, variant.value, str(dtype).removeprefix("torch."))
+    return WanModel(
+        name=name,
+        variant=variant,
+        config=config,
+        transformer=_part("transformer", load_transformer, files.transformer, dtype, placement),
+        vae=_part("vae", load_vae, vae, torch.float32, placement),
+        text_encoder=_part("text encoder", load_text_encoder, text_encoder, dtype, placement),
+        image_encoder=_part("image encoder", load_image_encoder, image_encoder, dtype, placement),
+        tokenizer=_tokenizer(files),
+        is_tiny=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
+    )
+
+
+def _expect_complete(files: ModelFiles) -> tuple[Path, Path, Path]:
+    parts = {
+        "transformer": files.transformer,
+        "vae": files.vae,
+        "text encoder": files.text_encoder,
+        "image encoder": files.image_encoder,
+    }
+    missing = [
+        f"  {part}: {f'{path} is not there' if path else 'no file was given'}"
+        for part, path in parts.items()
+        if path is None or not path.exists()
+    ]
+    if missing:
+        raise MissingFileError(
+            what="Parts of the model are missing:\n" + "\n".join(missing),
+            why="A Wan model needs all of its parts.",
+            fix="Name a file for each of them.",
+        )
+    assert files.vae and files.text_encoder and files.image_encoder  # checked above
+    return files.vae, files.text_encoder, files.image_encoder
+
+
+def _expect_fitting(files: ModelFiles, config: dict[str, Any]) -> None:
+    """Check the other parts, and that all sizes meet."""
+    assert files.vae and files.text_encoder and files.image_encoder
+    image = check_image_encoder(files.image_encoder)
+    positions = (image["image_size"] // image["patch_size"]) ** 2 + 1
+    meetings = [
+        (files.vae, "latent channels", check_vae(files.vae)["z_dim"], config["out_channels"]),
+        (
+            files.text_encoder,
+            "text features",
+            check_text_encoder(files.text_encoder)["d_model"],
+            config["text_dim"],
+        ),
+        (files.image_encoder, "image features", image["hidden_size"], config["image_dim"]),
+    ]
+    if config["pos_embed_seq_len"] is not None:
+        tokens = config["pos_embed_seq_len"]
+        meetings.append((files.image_encoder, "tokens for two images", 2 * positions, tokens))
+    for path, what, gives, takes in meetings:
+        if gives != takes:
+            raise ModelError(
+                what=f"'{read_header(path).name}' gives {gives} {what}, but "
+                f"'{read_header(files.transformer).name}' takes {takes}.",
+                why="The files belong to different models.",
+                fix="Choose the file that was published with the transformer.",
+            )
+
+
+def _tokenizer(files: ModelFiles) -> Tokenizer:
+    place = files.tokenizer or files.text_encoder
+    assert place is not None  # checked by _expect_complete
+    return open_tokenizer(place)
+
+
+def _part(
+    name: str,
+    load: Callable[[Path, torch.dtype], nn.Module],
+    path: Path,
+    dtype: torch.dtype,
+    placement: Placement,
+) -> Part[Any]:
+    """The part that is already in use for this very file, or a new one."""
+    stamps = tuple(
+        (str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size)
+        for file in read_header(path).files
+    )
+    key = (name, stamps, dtype, id(placement))  # the part keeps its placement, so ids stay unique
+    with _parts_lock:
+        part = _parts.get(key)
+        if part is None:
+            part = Part(name, lambda: load(path, dtype), placement)
+            _parts[key] = part
+    return part
+
+
+def _display_name(transformer: Path) -> str:
+    is_inner = transformer.name.endswith(INDEX_SUFFIX) or transformer.name == "transformer"
+    is_inner = is_inner or transformer.name == "diffusion_pytorch_model.safetensors"
+    folder = transformer.parent
+    if is_inner and folder.name == "transformer":
+        folder = folder.parent
+    return folder.name if is_inner else transformer.name

@@ -1,0 +1,60 @@
+"""Build the Wan 2.1 VAE from any of the layouts its weights come in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config import vae_config
+from .fill import check_fit, fill, on_meta, read_tensors
+from .header import read_header
+from .inspect import Identity, Kind, expect
+
+
+def inspect_vae(path: Path) -> tuple[Identity, dict[str, Any]]:
+    """Constructor arguments of a VAE file. Reads no weights.
+
+    Raises:
+        MissingFileError: the file is not there.
+        ModelError: it is damaged, or not the Wan 2.1 VAE.
+    """
+    identity = expect(read_header(path), Kind.VAE)
+    return identity, vae_config(identity)
+
+
+def build_vae(config: dict[str, Any]) -> nn.Module:
+    """The VAE with shapes but without memory (meta device)."""
+    from diffusers import AutoencoderKLWan
+
+    return on_meta(lambda: AutoencoderKLWan(**config))
+
+
+def check_vae(path: Path) -> dict[str, Any]:
+    """Constructor arguments, after a comparison of all names and shapes.
+
+    Raises:
+        ModelError, MissingFileError: the file cannot be loaded.
+    """
+    identity, config = inspect_vae(path)
+    check_fit(identity.header, build_vae(config))
+    return config
+
+
+def load_vae(path: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Read the VAE.
+
+    Args:
+        path: a safetensors or `.pth` file with original or Diffusers names, or a folder.
+        dtype: type of the weights; the stages expect float32.
+    Returns:
+        `AutoencoderKLWan` on the CPU, eval mode, without gradients.
+    Raises:
+        ModelError, MissingFileError: as `check_vae`.
+    """
+    identity, config = inspect_vae(path)
+    model = build_vae(config)
+    check_fit(identity.header, model)
+    return fill(model, read_tensors(identity), dtype)

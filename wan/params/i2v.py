@@ -1,0 +1,219 @@
+"""Parameters of the app wan2-1-i2v. Names, types and defaults are those of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InputError, Problem
+from ..geometry import parse_size
+from .table import App, Param
+
+# The rotary table has 1024 temporal positions.
+MAX_FRAMES = 4 * 1023 + 1
+MAX_SEED = 2**64 - 1
+
+
+def _size_problem(text: Any) -> str | None:
+    try:
+        parse_size(text)
+    except InputError as error:
+        return error.fix
+    return None
+
+
+def _rules(values: Mapping[str, Any]) -> list[Problem]:
+    if values.get("end_frame") and values["num_frames"] < 4:
+        return [
+            Problem(
+                "num_frames",
+                f"{values['num_frames']} leaves no room between the first and the end frame.",
+                "Use at least 5.",
+            )
+        ]
+    return []
+
+
+I2V_APP = App(
+    name="wan2-1-i2v",
+    summary="Turns one image, and optionally an end frame, into a video.",
+    output="video",
+    rules=_rules,
+    params=(
+        Param(
+            "prompt",
+            "string",
+            "What happens in the video. Text beyond 512 tokens is cut off.",
+            required=True,
+        ),
+        Param(
+            "input_image",
+            "file",
+            "The first frame. Its aspect becomes the video's; transparency is dropped.",
+            required=True,
+        ),
+        Param("end_frame", "file", "The picture the video should end on.", works=False),
+        Param(
+            "size",
+            "string",
+            "Width x height, of which the area counts: the aspect comes from input_image. "
+            "480p weights want 832x480, 720p weights 1280x720.",
+            default="832x480",
+            check=_size_problem,
+        ),
+        Param(
+            "num_frames",
+            "integer",
+            "Frames to generate. Wan makes 4n+1 of them: 80 to 83 give 81, 84 gives 85. "
+            "81 is the trained length.",
+            default=81,
+            minimum=1,
+            maximum=MAX_FRAMES,
+        ),
+        Param(
+            "fps",
+            "integer",
+            "Frames per second of the file. Changes the speed of playback, not the frames.",
+            default=16,
+            minimum=1,
+            maximum=120,
+        ),
+        Param(
+            "guidance_scale",
+            "number",
+            "How strongly the prompt steers. 1 switches guidance off and takes half the time; "
+            "the negative prompt then has no effect.",
+            default=5.0,
+            minimum=0,
+            maximum=30,
+        ),
+        Param(
+            "num_inference_steps",
+            "integer",
+            "Denoising steps. More is slower and finer.",
+            default=30,
+            minimum=1,
+            maximum=100,
+        ),
+        Param(
+            "seed",
+            "integer",
+            "The same seed gives the same video. -1 draws one and reports it.",
+            default=-1,
+            minimum=-1,
+            maximum=MAX_SEED,
+        ),
+        Param(
+            "negative_prompt",
+            "string",
+            "What to keep away from. Empty takes the model's own default text; a single space "
+            "is truly empty.",
+            default="",
+        ),
+        Param(
+            "sample_solver",
+            "string",
+            "Solver of the denoising equation.",
+            default="unipc",
+            options=("unipc", "dpm++"),
+        ),
+        Param(
+            "shift",
+            "number",
+            "Moves steps towards the noisy end. 3 suits 480p, 5 720p, 16 first-and-last-frame "
+            "weights.",
+            default=5.0,
+            minimum=0.1,
+            maximum=100,
+        ),
+        Param(
+            "tea_cache",
+            "number",
+            "Wanted speed-up by skipping steps that change little; 0 is off.",
+            default=2.0,
+            minimum=0,
+            maximum=10,
+            works=False,
+        ),
+        Param(
+            "tea_cache_start_step_perc",
+            "integer",
+            "Percentage of the steps before any may be skipped.",
+            default=0,
+            minimum=0,
+            maximum=100,
+            works=False,
+        ),
+        Param("lora_file", "string", "A LoRA in safetensors format.", works=False),
+        Param("lora_multiplier", "number", "Strength of the LoRA.", default=1.0, works=False),
+        Param(
+            "vae_tile_size",
+            "integer",
+            "Encode and decode in tiles of this many pixels to save memory; 0 is off.",
+            default=128,
+            options=(0, 128, 256),
+            works=False,
+        ),
+        Param(
+            "enable_RIFLEx",
+            "boolean",
+            "Keeps long videos from looping, where their length asks for it.",
+            default=True,
+            works=False,
+        ),
+        Param(
+            "joint_pass",
+            "boolean",
+            "Runs both guidance branches in one pass through the model.",
+            default=True,
+            works=False,
+        ),
+        Param(
+            "attention",
+            "string",
+            "Attention kernel.",
+            default="sage",
+            options=("sage", "sdpa"),
+            works=False,
+        ),
+        Param(
+            "cfg_star_switch",
+            "boolean",
+            "Scales the unconditional branch to fit the conditional one (CFG*).",
+            default=True,
+            works=False,
+        ),
+        Param(
+            "cfg_zero_step",
+            "integer",
+            "Last step of plain guidance before CFG* begins; -1 begins at once.",
+            default=5,
+            minimum=-1,
+            maximum=99,
+            works=False,
+        ),
+        Param(
+            "add_frames_for_end_image",
+            "boolean",
+            "Gives the end frame a latent of its own where the weights need it.",
+            default=True,
+            works=False,
+        ),
+        Param(
+            "temporal_upsampling",
+            "string",
+            "Multiplies the frame rate by interpolation.",
+            default="",
+            options=("", "rife2", "rife4"),
+            works=False,
+        ),
+        Param(
+            "spatial_upsampling",
+            "string",
+            "Enlarges the finished frames.",
+            default="",
+            options=("", "lanczos1.5", "lanczos2"),
+            works=False,
+        ),
+    ),
+)

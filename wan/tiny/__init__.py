@@ -1,0 +1,8 @@
+"""Random-weight miniatures of the real models: every path runs, every picture is noise."""
+
+from __future__ import annotations
+
+from .build import TINY_VERSION, build_tiny, ensure_tiny
+from .files import default_folder, tiny_files
+
+__all__ = ["TINY_VERSION", "build_tiny", "default_folder", "ensure_tiny", "tiny_files"]
