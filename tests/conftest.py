@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# The models are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = ROOT / "tests" / "host" / "standin"

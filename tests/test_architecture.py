@@ -71,7 +71,7 @@ def test_imports_go_one_way(path):
             assert reached[0] in {"wan", "nodes"}, name
 
 
-@pytest.mark.parametrize("path", ROOT.glob("nodes/*.py"), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("nodes/*.py")), ids=lambda p: p.name)
 def test_only_one_door_leads_to_comfyui(path):
     allowed = HOST if path.name == "host.py" else {"comfy_api"}
     found = {name.split(".")[0] for level, name in imports(path) if level == 0}

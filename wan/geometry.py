@@ -88,7 +88,7 @@ def fit_area(width: int, height: int, area: int) -> tuple[int, int]:
 
 
 def _floor_to_step(value: float) -> int:
-    return int(math.floor(value + _EPSILON)) // SIZE_STEP * SIZE_STEP
+    return math.floor(value + _EPSILON) // SIZE_STEP * SIZE_STEP
 
 
 def round_frames(frames: int) -> int:

@@ -48,6 +48,7 @@ class RealHost(Host):
         if not (self.checkout / "main.py").is_file():
             raise HostError(f"{checkout} holds no main.py; COMFYUI_PATH must name ComfyUI folders")
         self.name = self.checkout.name
+        self.previews = previews
         self.base = Path(tempfile.mkdtemp(prefix="comfy_host_"))
         self.client_id = uuid.uuid4().hex
         self.process = None

@@ -41,20 +41,19 @@ def inputs(prompt, class_type):
     return prompt[node_id(prompt, class_type)]["inputs"]
 
 
+def specs(info):
+    """Input specifications of a node by name, in the page's order, from its object_info."""
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
 def widgets(info):
-    """Names of a node's widgets in the page's order, from its object_info."""
+    """Names of a node's widgets in the page's order."""
     kinds = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-    found = []
-    for group in ("required", "optional"):
-        for name, spec in info["input"].get(group, {}).items():
-            is_widget = isinstance(spec[0], list) or spec[0] in kinds
-            if is_widget and not (len(spec) > 1 and spec[1].get("forceInput")):
-                found.append(name)
-    return found
+    return [n for n, spec in specs(info).items() if isinstance(spec[0], list) or spec[0] in kinds]
 
 
 def test_every_graph_has_both_formats():
-    assert NAMES == sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) and NAMES
+    assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == NAMES and NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,15 +65,13 @@ def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
     for key, node in nodes.items():
         kind = node["type"]
         assert kind == prompt[key]["class_type"] and kind in info, kind
-        values = list(node["widgets_values"])
-        given = {}
-        for widget in widgets(info[kind]):
+        known, values, given = specs(info[kind]), list(node["widgets_values"]), {}
+        # Newer hosts append widgets with defaults to core's nodes; to ours only we do.
+        expected = [n for n, value in prompt[key]["inputs"].items() if not isinstance(value, list)]
+        assert set(expected) <= known.keys()
+        for widget in expected if kind in CORE else widgets(info[kind]):
             given[widget] = values.pop(0)
-            spec = {
-                **info[kind]["input"].get("required", {}),
-                **info[kind]["input"].get("optional", {}),
-            }
-            options = spec[widget][1] if len(spec[widget]) > 1 else {}
+            options = known[widget][1] if len(known[widget]) > 1 else {}
             if options.get("control_after_generate") or options.get("image_upload"):
                 assert values.pop(0) in ("randomize", "fixed", "image")
         assert values == [], f"{kind} has more values than widgets"
@@ -134,6 +131,17 @@ def test_all_nodes_load_with_texts(host):
     assert seed["control_after_generate"]
 
 
+# x264 does not always write the same file from the same frames: about one small file in a hundred
+# differs in some blocks, a mean over all pixels of less than a level of 255.
+SAME = 1.0
+
+
+def difference(first, second):
+    """Mean absolute difference of two videos, in levels of 255."""
+    pairs = zip(first, second, strict=True)
+    return sum(abs(a.astype(float) - b).mean() for a, b in pairs) / len(first)
+
+
 def read_video(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -185,8 +193,7 @@ def test_same_seed_gives_the_same_file_content_on_a_host(host, tiny_prompt):
     inputs(again, "WanLocalPromptEncode")["negative_prompt"] = " "
     host.run(again)
     back = read_video(host.run(tiny_prompt).outputs[0])[0]
-    assert all((a == b).all() for a, b in zip(first, back, strict=True))
-    assert any((a != b).any() for a, b in zip(first, different, strict=True))
+    assert difference(first, back) < SAME < difference(first, different)
 
 
 def test_interrupt_while_sampling_leaves_the_host_healthy(host, tiny_prompt):
@@ -261,7 +268,8 @@ def test_single_files_in_comfyuis_folders_make_the_same_video(host, tiny_prompt,
     result = host.run(single)
     assert result.status == "success", result.error
     frames = read_video(result.outputs[0])[0]
-    assert all((a == b).all() for a, b in zip(expected, frames, strict=True))
+    # Mapped weights of another file lie otherwise in memory, which moves the last bit.
+    assert difference(expected, frames) < SAME
 
 
 def test_previews_come_when_the_user_has_them_on(host, tiny_prompt):

@@ -74,12 +74,16 @@ def test_a10_teacache_schedule(resolution, threshold, flags):
 def test_a11_threshold_search(resolution, multiplier, threshold, computed):
     plan = TeaCache(multiplier).plan_from(A11, resolution)
     assert (plan.threshold, plan.computed) == (threshold, computed)
-    assert plan.gain == pytest.approx(30 / computed)
+    assert plan.describe() == (
+        f"TeaCache x{multiplier:g}: {computed} of 30 steps computed "
+        f"(threshold {threshold:g}, expected x{30 / computed:.2f})"
+    )
 
 
 def test_a11_schedules_of_speed_up_2():
-    assert text(TeaCache(2).plan_from(A11, "480p").compute) == "111111110101010010001000010001"
-    assert text(TeaCache(2).plan_from(A11, "720p").compute) == "101111110101010101001000100001"
+    flags = {r: text(TeaCache(2).plan_from(A11, r).compute) for r in ("480p", "720p")}
+    assert flags["480p"] == "111111110101010010001000010001"
+    assert flags["720p"] == "101111110101010101001000100001"
 
 
 def test_a11_speed_up_1_takes_the_smallest_threshold():
@@ -153,17 +157,9 @@ def test_zeroed_steps_are_no_part_of_the_search():
     assert "of 27 steps computed after 3 of zero velocity" in plan.describe()
 
 
-def test_plan_describes_itself():
-    line = TeaCache(2).plan_from(A11, "480p").describe()
-    assert line == "TeaCache x2: 15 of 30 steps computed (threshold 0.19, expected x2.00)"
-
-
-def test_too_few_steps_are_named_as_the_reason():
+def test_the_reason_why_nothing_is_skipped_is_named():
     line = TeaCache(2).plan_from([0.6, 0.7, 0.9], "480p").describe()
     assert line.startswith("TeaCache x2: all 4 steps computed, nothing is skipped: with 4 steps")
-
-
-def test_late_start_is_named_as_the_reason():
     line = TeaCache(2, start_percent=100).plan_from(A11, "480p").describe()
     assert "nothing is skipped: the steps up to 100 %" in line
 
@@ -223,9 +219,6 @@ def test_only_steps_that_are_repeated_are_kept():
     assert not any(compute_all(5).is_reused(step) for step in range(5))
 
 
-# time embedding
-
-
 @pytest.fixture(scope="module")
 def transformer():
     from diffusers import WanTransformer3DModel
@@ -257,9 +250,8 @@ def test_time_embeddings_are_those_of_the_forward(transformer):
 @pytest.fixture(scope="module")
 def calm(transformer):
     """With a time embedding that moves little from step to step."""
-    changed = deepcopy(transformer)
-    with torch.no_grad():
-        changed.condition_embedder.time_embedder.linear_2.bias.add_(1)
+    changed = deepcopy(transformer).requires_grad_(False)
+    changed.condition_embedder.time_embedder.linear_2.bias.add_(1)
     return changed
 
 
@@ -291,9 +283,7 @@ def test_distances_are_relative_to_the_step_before():
 
 
 def test_published_ratio_tables_are_whole():
-    for branches in RATIOS.values():
-        assert [len(branch) for branch in branches] == [40, 40]
-        assert all(branch[0] == 1 and min(branch) > 0.8 for branch in branches)
+    assert all(len(branch) == 40 and branch[0] == 1 for b in RATIOS.values() for branch in b)
     # Sums of the lists at MagCache commit df81cb18, each value times its step counted from 1.
     sums = [sum(i * x for i, x in enumerate(b, 1)) for name in RATIOS for b in RATIOS[name]]
     assert sums == pytest.approx([791.5045, 791.54654, 791.4597, 791.48236], abs=1e-6)
@@ -367,9 +357,6 @@ def test_ratios_of_other_step_counts_are_the_nearest_measured_ones():
     assert stretch_ratios([1, 2, 3], 1) == [3]
 
 
-# residuals
-
-
 def test_a_skipped_step_repeats_the_last_computed_change():
     cache, generator = ResidualCache(), torch.Generator().manual_seed(0)
     first, second, later = torch.randn(3, 2, 1, 6, 4, generator=generator)
@@ -404,7 +391,7 @@ def test_a_plan_never_asks_for_a_missing_residual(policy, zeroed):
         plan = MagCache().plan_from(RATIOS["480p"], 30, zeroed)
     cache, before = ResidualCache(), torch.zeros(1)
     for step in range(zeroed, 30):
+        if plan.is_reused(step):
+            cache.store(0, before, before)
         if not plan.compute[step]:
             cache.apply(0, before)
-        elif plan.is_reused(step):
-            cache.store(0, before, before)

@@ -1,6 +1,7 @@
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 import torch
 from wan_local.wan.errors import GeometryError, OutputError
@@ -18,7 +19,7 @@ def read(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-        return stream.average_rate, torch.tensor(frames), stream.codec_context
+        return stream.average_rate, torch.from_numpy(np.stack(frames)), stream.codec_context
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -48,6 +49,17 @@ def test_fractional_rates_are_exact(tmp_path):
     write_video(tmp_path / "ntsc.mp4", [gradient(8)], Fraction(24000, 1001))
     rate, frames, _ = read(tmp_path / "ntsc.mp4")
     assert rate == Fraction(24000, 1001) and len(frames) == 8
+
+
+def test_same_frames_give_the_same_file(tmp_path):
+    frames = torch.rand(9, 3, 6, 12, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(frames, size=(48, 96), mode="bicubic")
+    pixels = to_uint8(smooth).permute(0, 2, 3, 1).contiguous()
+    contents = set()
+    for _ in range(60):
+        write_video(tmp_path / "a.mp4", [pixels], 16)
+        contents.add((tmp_path / "a.mp4").read_bytes())
+    assert len(contents) == 1
 
 
 def test_to_uint8_rounds_and_clamps():

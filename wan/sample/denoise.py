@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import GeometryError, InputError, ModelError
 from ..geometry import latent_shape
 from ..memory import transformer_bytes
-from ..payloads import ImageCondition, TextEmbeds, Variant, VideoLatents, WanModel
+from ..payloads import ImageCondition, TextEmbeds, VideoLatents, WanModel
 from ..progress import Reporter, phase
 from ..seeds import draw_noise, make_generator, resolve_seed
 from .forward import Branch, predict_velocity

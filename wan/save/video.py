@@ -13,8 +13,9 @@ from torch import Tensor, uint8
 
 from ..errors import GeometryError, OutputError
 
-# The constant rate factor at which x264 is visually lossless for most pictures.
-_QUALITY = "17"
+# The constant rate factor is one at which x264 is visually lossless for most pictures. Without
+# "mbtree", because with it x264 does not always write the same file from the same frames.
+_H264 = {"crf": "17", "x264-params": "mbtree=0"}
 # Codes of ISO/IEC 23091-2 and of FFmpeg's AVColorRange.
 _BT709 = 1
 _LIMITED_RANGE = 1
@@ -92,7 +93,7 @@ def _encode(path: str, batches: Iterable[Tensor], fps: Fraction) -> int:
     count = 0
     reformatter = VideoReformatter()
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": _QUALITY})
+        stream = container.add_stream("libx264", rate=fps, options=_H264)
         _tag_colours(stream)
         for batch in batches:
             for frame in batch:
