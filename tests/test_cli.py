@@ -240,6 +240,8 @@ def test_ctrl_c_ends_cleanly_and_leaves_no_file(caches, tmp_path):
         env={**os.environ, "XDG_CACHE_HOME": str(caches), "PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # A test run in the background ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     seen = b""
     while b"sample" not in seen:
