@@ -5,13 +5,25 @@ from comfy_api.latest import ComfyExtension, io
 from .decode import WanLocalDecode
 from .encode import WanLocalImageToVideo, WanLocalPromptEncode
 from .load import WanLocalModelLoader
+from .lora import WanLocalLoRA
+from .options import (
+    WanLocalGuidanceOptions,
+    WanLocalMagCache,
+    WanLocalSamplingOptions,
+    WanLocalTeaCache,
+)
 from .sample import WanLocalSampler
 
 NODES: list[type[io.ComfyNode]] = [
     WanLocalModelLoader,
+    WanLocalLoRA,
     WanLocalPromptEncode,
     WanLocalImageToVideo,
     WanLocalSampler,
+    WanLocalTeaCache,
+    WanLocalMagCache,
+    WanLocalGuidanceOptions,
+    WanLocalSamplingOptions,
     WanLocalDecode,
 ]
 

@@ -3,8 +3,10 @@
 from comfy_api.latest import io
 
 from ..wan.decode.vae import decode_video
+from ..wan.params import I2V_APP
 from . import compat
 from .host import NodeReporter
+from .inputs import from_param
 from .sockets import WanLatent, WanModel
 
 
@@ -20,6 +22,7 @@ class WanLocalDecode(io.ComfyNode):
             inputs=[
                 WanModel.Input("model", tooltip="Gives the VAE."),
                 WanLatent.Input("latents", tooltip="From Wan Sampler."),
+                from_param(I2V_APP["vae_tile_size"]),
             ],
             outputs=[
                 io.Image.Output(
@@ -32,5 +35,6 @@ class WanLocalDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latents):
-        return io.NodeOutput(decode_video(model, latents, NodeReporter(cls, {"decode": 1})))
+    def execute(cls, model, latents, vae_tile_size):
+        reporter = NodeReporter(cls, {"decode": 1})
+        return io.NodeOutput(decode_video(model, latents, reporter, tile_size=vae_tile_size))

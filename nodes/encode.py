@@ -2,7 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..wan.encode.condition import condition_on_image, video_size
+from ..wan.encode.condition import (
+    EXTRA_LATENT_CHOICES,
+    SIZE_MODES,
+    EndFrame,
+    area_advice,
+    condition_on_image,
+    video_size,
+)
 from ..wan.encode.prompt import encode_prompts
 from ..wan.geometry import SIZE_STEP, round_frames
 from ..wan.params import I2V_APP
@@ -80,6 +87,29 @@ class WanLocalImageToVideo(io.ComfyNode):
                     tooltip="With width: the area of the video. Its aspect is the image's.",
                 ),
                 from_param(I2V_APP["num_frames"], step=4),
+                compat.make_input(
+                    io.Combo.Input,
+                    "size_mode",
+                    options=list(SIZE_MODES),
+                    default=SIZE_MODES[0],
+                    tooltip="area: about as many pixels, in the image's own aspect. exact: this "
+                    "width and height, the image cropped around its middle.",
+                ),
+                from_param(I2V_APP["vae_tile_size"]),
+                compat.make_input(
+                    io.Combo.Input,
+                    "add_frames_for_end_image",
+                    options=list(EXTRA_LATENT_CHOICES),
+                    default=EXTRA_LATENT_CHOICES[0],
+                    tooltip="on: the end frame gets a latent frame of its own, which plain I2V "
+                    "weights need. off: it is the last frame, as FLF2V and Fun-InP weights were "
+                    "trained. auto: by the weights.",
+                ),
+                io.Image.Input(
+                    "end_frame",
+                    optional=True,
+                    tooltip="The picture the video should end on; cropped to the video's aspect.",
+                ),
             ],
             outputs=[
                 WanCondition.Output(
@@ -92,9 +122,22 @@ class WanLocalImageToVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, image, width, height, num_frames):
-        reporter = NodeReporter(cls, {"encode image": 1, "encode first frame": 4})
-        size = video_size(image[0], width, height)
+    def execute(
+        cls,
+        model,
+        image,
+        width,
+        height,
+        num_frames,
+        size_mode,
+        vae_tile_size,
+        add_frames_for_end_image,
+        end_frame=None,
+    ):
+        reporter = NodeReporter(cls, {"encode image": 1, "encode frames": 4})
+        size = video_size(image[0], width, height, size_mode)
         frames = round_frames(num_frames)
-        reporter.note(f"{size[0]}x{size[1]}, {frames} frames")
-        return io.NodeOutput(condition_on_image(model, image[0], *size, frames, reporter))
+        reporter.note(area_advice(model, *size) or f"{size[0]}x{size[1]}, {frames} frames")
+        end = None if end_frame is None else EndFrame(end_frame[0], add_frames_for_end_image)
+        condition = condition_on_image(model, image[0], *size, frames, reporter, end, vae_tile_size)
+        return io.NodeOutput(condition)

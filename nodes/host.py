@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from uuid import uuid5
 
 import comfy.model_management as memory
 import folder_paths
@@ -12,9 +13,11 @@ import latent_preview
 from comfy.latent_formats import Wan21
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
+from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
 from ..wan.progress import Preview
+from ..wan.residency import Delta, LowRank, PatchedWeights, Patches, Turns, WeightPatch
 
 log = logging.getLogger("wan_local")
 
@@ -117,13 +120,72 @@ def placement() -> HostPlacement:
 
 
 class _HostOwned:
+    """One module: a patcher for its plain weights, and a clone of it with patches on them."""
+
     def __init__(self, patcher: ModelPatcher) -> None:
-        self._patcher = patcher
+        self._plain = patcher
+        # One clone is kept, so that it is not made again for every use.
+        self._patched: tuple[Patches, ModelPatcher] = ((), patcher)
+        self._rest = PatchedWeights(patcher.model.model)
+        self._skipped = _skipped_names(patcher.model.model)
+        self._turns = Turns()
 
     @contextmanager
-    def on_device(self, memory_required: int) -> Iterator[nn.Module]:
-        memory.load_models_gpu([self._patcher], memory_required=memory_required)
-        yield self._patcher.model.model
+    def on_device(self, memory_required: int, patches: Patches = ()) -> Iterator[nn.Module]:
+        def prepare(wanted: Patches) -> None:
+            memory.load_models_gpu([self._patcher(wanted)], memory_required=memory_required)
+            self._rest.apply(wanted, names=self._skipped)
+
+        with self._turns.take(patches, prepare, self._rest.restore):
+            yield self._plain.model.model
+
+    def _patcher(self, patches: Patches) -> ModelPatcher:
+        if patches != self._patched[0]:
+            self._patched = (patches, self._with_patches(patches) if patches else self._plain)
+        return self._patched[1]
+
+    def _with_patches(self, patches: Patches) -> ModelPatcher:
+        clone = self._plain.clone()
+        for patch in patches:
+            for batch in self._batches(patch):
+                unknown = batch.keys() - set(clone.add_patches(batch, patch.strength))
+                if unknown:  # the host would leave them out without a word
+                    raise RuntimeError(f"ComfyUI does not know the weights {sorted(unknown)}")
+        # The host patches again where this number is another one. Made from what the patches
+        # are, it stays the same when the same LoRAs are added anew.
+        content = repr([(patch.identity, patch.strength) for patch in patches])
+        clone.patches_uuid = uuid5(self._plain.patches_uuid, content)
+        return clone
+
+    def _batches(self, patch: WeightPatch) -> Iterator[dict]:
+        """The host's patches by its weight names; a second change of one weight comes later."""
+        for index in range(max(map(len, patch.deltas.values()))):
+            yield {
+                f"model.{name}": _host_patch(deltas[index])  # `model` is the child of _Holder
+                for name, deltas in patch.deltas.items()
+                if index < len(deltas) and name not in self._skipped
+            }
+
+
+def _host_patch(delta: Delta):
+    if isinstance(delta, LowRank):
+        # weights: up, down, alpha, and three that plain LoRAs do not have (core, DoRA, sizes)
+        return LoRAAdapter(set(), (delta.up, delta.down, delta.alpha, None, None, None))
+    return ("diff", (delta.diff,))
+
+
+def _skipped_names(module: nn.Module) -> set[str]:
+    """Parameters that the host's patches do not reach, and we patch ourselves: small tables.
+
+    ModelPatcher._load_list leaves out the parameters of a module whose children have some too,
+    such as the modulation tables of the blocks. It says so to nobody.
+    """
+    skipped = set()
+    for owner, child in module.named_modules():
+        own = [name for name, _ in child.named_parameters(recurse=False)]
+        if len(own) < sum(1 for _ in child.parameters()):
+            skipped.update(f"{owner}.{name}" if owner else name for name in own)
+    return skipped
 
 
 def model_files(key: str) -> list[str]:

@@ -1,13 +1,15 @@
 """Sampling."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..wan.params import I2V_APP
-from ..wan.sample.denoise import SampleSettings, sample_video
+from ..wan.sample.denoise import PLAIN_GUIDANCE, PLAIN_OPTIONS, SampleSettings, sample_video
 from . import compat
 from .host import NodeReporter
 from .inputs import from_param, seed_input
-from .sockets import WanCondition, WanLatent, WanModel, WanText
+from .sockets import WanCache, WanCondition, WanGuidance, WanLatent, WanModel, WanOptions, WanText
 
 
 class WanLocalSampler(io.ComfyNode):
@@ -28,6 +30,21 @@ class WanLocalSampler(io.ComfyNode):
                 from_param(I2V_APP["guidance_scale"]),
                 from_param(I2V_APP["sample_solver"]),
                 from_param(I2V_APP["shift"]),
+                WanCache.Input(
+                    "cache",
+                    optional=True,
+                    tooltip="From Wan TeaCache or Wan MagCache. Left out: every step is computed.",
+                ),
+                WanGuidance.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="From Wan Guidance Options. Left out: plain guidance.",
+                ),
+                WanOptions.Input(
+                    "options",
+                    optional=True,
+                    tooltip="From Wan Sampling Options. Left out: no RIFLEx, sdpa attention.",
+                ),
             ],
             outputs=[
                 WanLatent.Output(
@@ -48,7 +65,18 @@ class WanLocalSampler(io.ComfyNode):
         guidance_scale,
         sample_solver,
         shift,
+        cache=None,
+        guidance=PLAIN_GUIDANCE,
+        options=PLAIN_OPTIONS,
     ):
-        settings = SampleSettings(num_inference_steps, guidance_scale, sample_solver, shift, seed)
+        settings = SampleSettings(
+            steps=num_inference_steps,
+            guidance=replace(guidance, scale=guidance_scale),
+            solver=sample_solver,
+            shift=shift,
+            seed=seed,
+            cache=cache,
+            options=options,
+        )
         reporter = NodeReporter(cls, {"sample": 1})
         return io.NodeOutput(sample_video(model, text, condition, settings, reporter))

@@ -1,8 +1,11 @@
-"""Our socket types. The record behind each is in wan/payloads.py."""
+"""Our socket types. The record behind each is named beside it."""
 
 from comfy_api.latest import io
 
-WanModel = io.Custom("WAN_MODEL")
-WanText = io.Custom("WAN_TEXT")
-WanCondition = io.Custom("WAN_CONDITION")
-WanLatent = io.Custom("WAN_LATENT")
+WanModel = io.Custom("WAN_MODEL")  # wan.payloads.WanModel
+WanText = io.Custom("WAN_TEXT")  # wan.payloads.TextEmbeds
+WanCondition = io.Custom("WAN_CONDITION")  # wan.payloads.ImageCondition
+WanLatent = io.Custom("WAN_LATENT")  # wan.payloads.VideoLatents
+WanCache = io.Custom("WAN_CACHE")  # wan.sample.cache.CachePolicy
+WanGuidance = io.Custom("WAN_GUIDANCE")  # wan.sample.guidance.Guidance
+WanOptions = io.Custom("WAN_OPTIONS")  # wan.sample.denoise.SampleOptions

@@ -151,7 +151,7 @@ BAD = {
     "unknown solver": ({"sample_solver": "euler"}, "sample_solver"),
     "missing image": ({"input_image": "none.png"}, "none.png"),
     "unknown parameter": ({"stepps": 4}, "stepps"),
-    "parameter to come": ({"tea_cache": 2}, "tea_cache"),
+    "parameter to come": ({"temporal_upsampling": "rife2"}, "temporal_upsampling"),
     "area too small": ({"size": "8x8"}, "16"),
 }
 

@@ -55,7 +55,7 @@ def test_all_wrong_fields_are_reported_at_once_each_with_its_fix():
         "num_frames": "many",
         "guidance_scale": float("nan"),
         "promt": "a dog",
-        "tea_cache": 2,
+        "temporal_upsampling": "rife2",
     }
     with pytest.raises(ValidationError) as error:
         validate(I2V_APP, wrong)

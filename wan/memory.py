@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from .geometry import SPATIAL_STRIDE, LatentShape
+from .geometry import LatentShape
 
 FLOAT32_BYTES = 4
 
 
-def vae_encode_bytes(width: int, height: int, dtype_bytes: int = FLOAT32_BYTES) -> int:
-    """Peak activations while encoding four frames of `width` x `height` pixels.
+def vae_encode_bytes(
+    width: int, height: int, tile_size: int = 0, dtype_bytes: int = FLOAT32_BYTES
+) -> int:
+    """Peak activations while encoding four frames.
 
     About 6000 values per pixel, the figure ComfyUI reserves for this VAE.
+
+    Args:
+        width, height: of the video, pixels.
+        tile_size: side of the VAE's tiles, pixels; 0 = whole pictures.
+        dtype_bytes: of the VAE's weights.
     """
-    return 6000 * width * height * dtype_bytes
+    return 6000 * _pixels_at_once(width, height, tile_size) * dtype_bytes
 
 
-def vae_decode_bytes(width: int, height: int, dtype_bytes: int = FLOAT32_BYTES) -> int:
-    """Peak activations while decoding one latent frame to `width` x `height` pixels."""
-    return 7000 * width * height * dtype_bytes * 64 // SPATIAL_STRIDE**2
+def vae_decode_bytes(
+    width: int,
+    height: int,
+    tile_size: int = 0,
+    frames: int = 1,
+    dtype_bytes: int = FLOAT32_BYTES,
+) -> int:
+    """Peak activations while decoding one latent frame, and the edges kept between tiles.
+
+    About 7000 values per pixel, the figure ComfyUI reserves for this VAE.
+
+    Args:
+        width, height: of the video, pixels.
+        tile_size: side of the VAE's tiles, pixels; 0 = whole pictures.
+        frames: of the video; tiles are decoded for its whole length, so their edges grow with it.
+        dtype_bytes: of the VAE's weights.
+    """
+    needed = 7000 * _pixels_at_once(width, height, tile_size) * dtype_bytes
+    if tile_size and max(width, height) > tile_size:
+        overlap = tile_size // 4
+        # Lower edges of one row of tiles, which overlap by a third of their stride, and right
+        # edges of one tile.
+        edge_pixels = overlap * (width * 4 // 3 + tile_size)
+        needed += 3 * frames * edge_pixels * FLOAT32_BYTES
+    return needed
 
 
 def transformer_bytes(shape: LatentShape, dim: int, ffn_dim: int, dtype_bytes: int) -> int:
@@ -28,3 +57,7 @@ def transformer_bytes(shape: LatentShape, dim: int, ffn_dim: int, dtype_bytes: i
     """
     per_token = 2 * dim * FLOAT32_BYTES + 4 * dim * dtype_bytes + 2 * ffn_dim * dtype_bytes
     return shape.tokens * per_token
+
+
+def _pixels_at_once(width: int, height: int, tile_size: int) -> int:
+    return min(width, tile_size or width) * min(height, tile_size or height)

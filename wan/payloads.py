@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
+
+from .geometry import LatentShape, latent_shape
 
 if TYPE_CHECKING:
     from .residency import Part
@@ -77,6 +79,33 @@ class ImageCondition:
     """Frames of the finished video, 4n+1."""
     variant: Variant
     """The kind of weights it was made for."""
+    has_end_latent: bool = False
+    """Whether a latent frame of its own, behind those of the video, holds the end frame."""
+
+    @property
+    def shape(self) -> LatentShape:
+        """Latents to sample, the end frame's own one included."""
+        video = latent_shape(self.width, self.height, self.num_frames)
+        return replace(video, frames=video.frames + 1) if self.has_end_latent else video
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What a sampling run did."""
+
+    forwards: int
+    """Passes through the transformer's blocks, both guidance branches counted."""
+    skipped: int
+    """Passes that a cache saved."""
+    threshold: float | None
+    """Of the cache, if one was used."""
+    attention: str
+    """The attention kernel that ran: "sdpa" or "sage"."""
+
+    def describe(self) -> str:
+        """One line for the user."""
+        whole = self.forwards + self.skipped
+        return f"{self.forwards} of {whole} forwards run, attention {self.attention}"
 
 
 @dataclass(frozen=True)
@@ -84,8 +113,11 @@ class VideoLatents:
     """A sampled video before decoding."""
 
     latents: Tensor
-    """[1, 16, T, H/8, W/8] float32 on the CPU."""
+    """[1, 16, T, H/8, W/8] float32 on the CPU; the latent frame of an end frame, which is not
+    part of the video, may follow behind."""
     num_frames: int
     """Frames after decoding."""
     seed: int
     """The seed that was used; drawn if -1 was asked for."""
+    report: SampleReport | None = None
+    """What was computed and skipped."""

@@ -77,6 +77,11 @@ def open_models(models: str, device: str, app: str) -> WanModel:
     return load_model(find_files(Path(models), _VARIANTS[app]), placement)
 
 
+def lora_folders(models: str) -> list[Path]:
+    """Where LoRAs are looked up by name: the `loras` folder of a ComfyUI models folder."""
+    return [folder for folder in (Path(models) / "loras",) if folder.is_dir()]
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,9 +1,18 @@
 import pytest
 import torch
-from wan_local.wan.encode.condition import condition_on_image, pack_frame_mask, video_size
+from wan_local.wan.encode.condition import (
+    SIZE_MODES,
+    EndFrame,
+    area_advice,
+    condition_on_image,
+    frame_mask,
+    needs_end_latent,
+    pack_frame_mask,
+    video_size,
+)
 from wan_local.wan.encode.image import encode_images, squash
 from wan_local.wan.encode.latents import encode_chunks
-from wan_local.wan.encode.picture import read_picture, resize_picture
+from wan_local.wan.encode.picture import cover_picture, read_picture, resize_picture
 from wan_local.wan.errors import GeometryError, InputError, MissingFileError
 from wan_local.wan.payloads import Variant
 from wan_local.wan.progress import Silent
@@ -11,6 +20,10 @@ from wan_local.wan.progress import Silent
 
 def picture(height=40, width=70, seed=0):
     return torch.rand(height, width, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(given):
+    return resize_picture(cover_picture(given, 64, 48), 64, 48)
 
 
 def flags(frames, *known):
@@ -31,6 +44,14 @@ def test_a21_mask_of_a_first_and_a_last_frame():
     assert pack_frame_mask(flags(81, 0, 80)).sum() == 5
 
 
+def test_a21_mask_of_an_end_frame_with_a_latent_of_its_own():
+    assert frame_mask(9, True, True).tolist() == [[1, 0, 0, 1]] * 4
+    assert frame_mask(9, True, False).tolist() == [[1, 0, 0]] * 3 + [[1, 0, 1]]
+    assert frame_mask(9, False, False).tolist() == [[1, 0, 0]] * 4
+    long = frame_mask(81, True, True)
+    assert long.shape == (4, 22) and long.sum() == 8
+
+
 def test_a22_conditioning_has_four_mask_and_sixteen_latent_channels(i2v):
     condition = condition_on_image(i2v, picture(), 64, 48, 9, Silent())
     assert condition.latents.shape == (1, 16, 3, 6, 8)
@@ -43,7 +64,7 @@ def test_a22_conditioning_has_four_mask_and_sixteen_latent_channels(i2v):
 def test_a22_frames_after_the_first_are_mid_grey(i2v):
     condition = condition_on_image(i2v, picture(), 64, 48, 9, Silent())
     video = torch.zeros(1, 3, 9, 48, 64)
-    video[:, :, 0] = resize_picture(picture(), 64, 48)
+    video[:, :, 0] = fitted(picture())
     with i2v.vae.on_device() as vae, torch.no_grad():
         mode = vae.encode(video).latent_dist.mode()
         mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
@@ -167,3 +188,111 @@ def test_a_missing_image_is_named(tmp_path):
 
 def test_variants_are_three():
     assert {v.name for v in Variant} == {"I2V", "FLF2V", "ANIMATE"}
+
+
+def stock_latents(vae, video):
+    mode = vae.encode(video).latent_dist.mode()
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    return (mode - mean) / std
+
+
+def end(choice="auto", seed=5):
+    return EndFrame(picture(seed=seed), choice)
+
+
+def test_a23_an_extra_latent_holds_the_end_frame_encoded_alone(i2v):
+    condition = condition_on_image(i2v, picture(), 64, 48, 9, Silent(), end("on"))
+    assert condition.has_end_latent and condition.latents.shape[2] == condition.mask.shape[2] == 4
+    assert condition.shape.frames == 4 and condition.num_frames == 9
+    alone = condition_on_image(i2v, picture(seed=5), 64, 48, 1, Silent())
+    assert torch.equal(condition.latents[:, :, 3:], alone.latents)
+    without = condition_on_image(i2v, picture(), 64, 48, 9, Silent())
+    assert torch.equal(condition.latents[:, :, :3], without.latents)
+
+
+def test_a22_an_end_frame_without_it_is_the_last_frame(i2v):
+    condition = condition_on_image(i2v, picture(), 64, 48, 9, Silent(), end("off"))
+    video = torch.zeros(1, 3, 9, 48, 64)
+    video[:, :, 0] = fitted(picture())
+    video[:, :, 8] = fitted(picture(seed=5))
+    with i2v.vae.on_device() as vae, torch.no_grad():
+        expected = stock_latents(vae, video)
+    assert torch.allclose(condition.latents, expected, atol=1e-5)
+    assert not condition.has_end_latent and condition.mask[0, :, 2, 0, 0].tolist() == [0, 0, 0, 1]
+
+
+def test_where_the_end_frame_goes_is_decided_by_the_weights(i2v, flf2v):
+    from dataclasses import replace
+
+    assert needs_end_latent(i2v, "auto") and not needs_end_latent(flf2v, "auto")
+    inpainting = replace(i2v, name="wan2.1_fun_inp_1.3B_bf16.safetensors")
+    assert not needs_end_latent(inpainting, "auto")
+    assert needs_end_latent(flf2v, "on") and not needs_end_latent(i2v, "off")
+    with pytest.raises(InputError, match="sometimes"):
+        needs_end_latent(i2v, "sometimes")
+
+
+def test_flf2v_weights_see_both_images_and_i2v_weights_the_first(i2v, flf2v):
+    both = condition_on_image(flf2v, picture(), 64, 48, 9, Silent(), end()).image_embeds
+    first = condition_on_image(flf2v, picture(), 64, 48, 9, Silent()).image_embeds
+    assert both.shape == first.shape and torch.equal(both[0], first[0])
+    assert torch.equal(first[0], first[1]) and not torch.equal(both[0], both[1])
+    assert condition_on_image(i2v, picture(), 64, 48, 9, Silent(), end()).image_embeds.shape[0] == 1
+
+
+def test_flf2v_weights_without_an_end_frame_warn(flf2v):
+    notes = []
+
+    class Listens(Silent):
+        def note(self, text):
+            notes.append(text)
+
+    condition_on_image(flf2v, picture(), 64, 48, 9, Listens())
+    assert any("trained with an end frame" in note for note in notes)
+
+
+@pytest.mark.parametrize("frames", [5, 9, 13, 33])
+def test_flf2v_conditioning_works_at_any_length(flf2v, frames):
+    condition = condition_on_image(flf2v, picture(), 32, 32, frames, Silent(), end())
+    assert condition.mask[0, :, -1, 0, 0].tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("frames", [1])
+def test_an_end_frame_needs_five_frames(i2v, frames):
+    with pytest.raises(InputError, match="5 frames"):
+        condition_on_image(i2v, picture(), 64, 48, frames, Silent(), end())
+
+
+def test_an_end_frame_of_another_shape_is_covered_and_cropped(i2v):
+    tall = torch.zeros(200, 70, 3)
+    tall[80:120] = 1  # what is left when the middle of it fills 64x48
+    condition = condition_on_image(i2v, picture(), 64, 48, 9, Silent(), EndFrame(tall, "on"))
+    middle = condition_on_image(i2v, tall[74:126], 64, 48, 1, Silent())
+    assert torch.allclose(condition.latents[:, :, 3:], middle.latents, atol=0.2)
+
+
+def test_cover_keeps_the_middle():
+    wide = torch.arange(100.0).expand(40, 100)[..., None].expand(-1, -1, 3)
+    covered = cover_picture(wide, 40, 40)
+    assert covered.shape == (40, 40, 3) and covered[0, 0, 0] == 30
+    assert cover_picture(wide, 96, 40) is wide  # only the floor to 16 separates them
+
+
+def test_exact_size_is_taken_as_it_is():
+    assert video_size(torch.zeros(400, 400, 3), 832, 480, SIZE_MODES[1]) == (832, 480)
+    with pytest.raises(GeometryError, match="833"):
+        video_size(torch.zeros(400, 400, 3), 833, 480, SIZE_MODES[1])
+    with pytest.raises(InputError, match="stretch"):
+        video_size(torch.zeros(400, 400, 3), 832, 480, "stretch")
+
+
+def test_an_area_that_does_not_suit_the_weights_is_said(i2v, flf2v):
+    from dataclasses import replace
+
+    small = replace(i2v, name="wan2.1_i2v_480p_14B.safetensors")
+    large = replace(i2v, name="Wan2.1-I2V-14B-720P")
+    assert "832x480" in area_advice(small, 1280, 720)
+    assert "1280x720" in area_advice(large, 832, 480) and area_advice(flf2v, 832, 480)
+    assert area_advice(small, 832, 480) is None and area_advice(large, 1280, 720) is None
+    assert area_advice(i2v, 64, 64) is None  # a name that says nothing

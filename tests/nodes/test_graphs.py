@@ -87,15 +87,19 @@ def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
         assert given == prompt[key]["inputs"], kind
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_graphs_need_only_core_and_us_and_keep_their_node_count(name):
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("wan_i2v", 8), ("wan_i2v_tiny", 8), ("wan_i2v_end_frame", 9), ("wan_i2v_long", 10)],
+)
+def test_graphs_need_only_core_and_us_and_keep_their_node_count(name, count):
     kinds = [node["class_type"] for node in api(name).values()]
     assert set(kinds) <= CORE | set(OURS)
-    assert len(kinds) == 8
+    assert len(kinds) == count
 
 
-def test_model_links_are_embedded_where_files_are_named():
-    page = ui("wan_i2v")
+@pytest.mark.parametrize("name", [name for name in NAMES if "tiny" not in name])
+def test_model_links_are_embedded_where_files_are_named(name):
+    page = ui(name)
     loader = next(n for n in page["nodes"] if n["type"] == "WanLocalModelLoader")
     models = loader["properties"]["models"]
     assert [m["name"] for m in models] == loader["widgets_values"][:4]
@@ -164,6 +168,75 @@ def test_tiny_graph_makes_a_video_of_the_right_shape(host, tiny_prompt):
     for kind in ("WanLocalImageToVideo", "WanLocalSampler", "WanLocalDecode"):
         steps = [value / total for value, total in result.progress[node_id(tiny_prompt, kind)]]
         assert steps == sorted(steps) and steps[-1] == 1, kind
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "tiny" not in name])
+def test_every_shipped_graph_runs_with_the_tiny_models(host, name):
+    prompt = api(name)
+    inputs(prompt, "WanLocalModelLoader").update(inputs(api("wan_i2v_tiny"), "WanLocalModelLoader"))
+    for node in prompt.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
+    inputs(prompt, "WanLocalImageToVideo").update(width=96, height=64, num_frames=9)
+    inputs(prompt, "WanLocalSampler").update(num_inference_steps=6, seed=120)
+    result = host.run(prompt)
+    assert result.status == "success", result.error
+    assert len(read_video(result.outputs[0])[0]) == 9
+
+
+OPTIONS = {
+    "WanLocalTeaCache": (
+        "cache",
+        {"tea_cache": 2.0, "tea_cache_start_step_perc": 0, "coefficients": "auto"},
+    ),
+    "WanLocalMagCache": (
+        "cache",
+        {"threshold": 0.5, "max_skips": 4, "retention": 0.2, "ratios": "480p"},
+    ),
+    "WanLocalGuidanceOptions": (
+        "guidance",
+        {"cfg_star_switch": True, "cfg_zero_step": -1, "zero_init_steps": 0},
+    ),
+    "WanLocalSamplingOptions": (
+        "options",
+        {
+            "enable_RIFLEx": True,
+            "riflex_k": 0,
+            "riflex_force": True,
+            "joint_pass": True,
+            "attention": "sage",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_an_option_node_plugs_in_and_changes_the_video(host, tiny_prompt, kind):
+    inputs(tiny_prompt, "WanLocalSampler").update(seed=121, num_inference_steps=10)
+    plain = frames_of(host, tiny_prompt)
+    socket, widgets_of_node = OPTIONS[kind]
+    tiny_prompt["option"] = {"class_type": kind, "inputs": dict(widgets_of_node)}
+    inputs(tiny_prompt, "WanLocalSampler")[socket] = ["option", 0]
+    changed = frames_of(host, tiny_prompt)
+    assert changed.shape == plain.shape and abs(changed - plain).mean() > 0.3
+
+
+def test_the_end_frame_socket_changes_the_video(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 122
+    plain = frames_of(host, tiny_prompt)
+    inputs(tiny_prompt, "WanLocalImageToVideo")["end_frame"] = [
+        node_id(tiny_prompt, "LoadImage"),
+        0,
+    ]
+    assert abs(frames_of(host, tiny_prompt) - plain).mean() > 0.3
+
+
+def test_exact_size_and_tiles_on_the_nodes(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 123
+    exact = {"width": 160, "height": 160, "size_mode": "exact, centre crop", "vae_tile_size": 128}
+    inputs(tiny_prompt, "WanLocalImageToVideo").update(exact)
+    inputs(tiny_prompt, "WanLocalDecode")["vae_tile_size"] = 128
+    assert frames_of(host, tiny_prompt).shape == (9, 160, 160, 3)
 
 
 def test_identical_second_run_is_served_from_the_cache(host, tiny_prompt):

@@ -1,26 +1,37 @@
-"""The app wan2-1-i2v: one image becomes a video."""
+"""The app wan2-1-i2v: one image, and perhaps an end frame, becomes a video."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..decode.vae import decode_frames
-from ..encode.condition import condition_on_image, video_size
+from ..encode.condition import EndFrame, area_advice, condition_on_image, video_size
 from ..encode.picture import read_picture
 from ..encode.prompt import encode_prompts
 from ..geometry import parse_size, round_frames
-from ..payloads import VideoLatents, WanModel
+from ..load.fetch import downloads_allowed, resolve_lora
+from ..load.lora.apply import apply_lora
+from ..payloads import ImageCondition, VideoLatents, WanModel
 from ..progress import Reporter
-from ..sample.denoise import SampleSettings, sample_video
+from ..sample.cache import TeaCache
+from ..sample.denoise import SampleOptions, SampleSettings, sample_video
+from ..sample.guidance import Guidance
+from ..sample.rope import Riflex
 from ..save.video import check_writable, to_uint8, write_video
 from .result import RunResult
 
 
-def run_i2v(values: Mapping[str, Any], model: WanModel, out: Path, reporter: Reporter) -> RunResult:
+def run_i2v(
+    values: Mapping[str, Any],
+    model: WanModel,
+    out: Path,
+    reporter: Reporter,
+    lora_folders: Sequence[Path] = (),
+) -> RunResult:
     """Run the app.
 
     Args:
@@ -28,32 +39,82 @@ def run_i2v(values: Mapping[str, Any], model: WanModel, out: Path, reporter: Rep
         model: I2V or FLF2V weights.
         out: the .mp4 to write.
         reporter: progress, cancellation and notes.
+        lora_folders: where `lora_file` is looked up if it is a name.
     Returns:
         Where the video is and what it is like.
     Raises:
         WanError: with what, why and fix; before anything heavy starts where it can be known.
     """
     check_writable(out)
-    picture = read_picture(values["input_image"], "input_image")
-    width, height = video_size(picture, *parse_size(values["size"]))
-    num_frames = round_frames(values["num_frames"])
-    if num_frames != values["num_frames"]:
-        reporter.note(f"num_frames {values['num_frames']} gives {num_frames} (4n+1)")
-    settings = SampleSettings(
+    settings = sample_settings(values)
+    picture, end = _pictures(values)
+    if values["lora_file"]:
+        lora = resolve_lora(
+            values["lora_file"], lora_folders, downloads_allowed(), reporter=reporter
+        )
+        model = apply_lora(model, lora, values["lora_multiplier"], reporter)
+    negative = values["negative_prompt"] if settings.guidance.is_guided else None
+    text = encode_prompts(model, values["prompt"], negative, reporter)
+    condition = _condition(values, model, picture, end, reporter)
+    video = sample_video(model, text, condition, settings, reporter)
+    pixels = _pixels(model, video, reporter, values["vae_tile_size"])
+    written = write_video(out, pixels, values["fps"])
+    size = (condition.width, condition.height)
+    return RunResult(out, *size, written, values["fps"], video.seed, model.is_tiny)
+
+
+def sample_settings(values: Mapping[str, Any]) -> SampleSettings:
+    """The parameters that concern sampling, in the library's terms."""
+    tea_cache = TeaCache(values["tea_cache"], values["tea_cache_start_step_perc"])
+    return SampleSettings(
         steps=values["num_inference_steps"],
-        guide_scale=values["guidance_scale"],
+        guidance=Guidance(
+            scale=values["guidance_scale"],
+            cfg_star=values["cfg_star_switch"],
+            cfg_zero_step=values["cfg_zero_step"],
+        ),
         solver=values["sample_solver"],
         shift=values["shift"],
         seed=values["seed"],
+        cache=tea_cache if tea_cache.multiplier else None,
+        options=SampleOptions(
+            riflex=Riflex() if values["enable_RIFLEx"] else None,
+            joint_pass=values["joint_pass"],
+            attention=values["attention"],
+        ),
     )
-    negative = None if settings.guide_scale == 1 else values["negative_prompt"]
-    text = encode_prompts(model, values["prompt"], negative, reporter)
-    condition = condition_on_image(model, picture, width, height, num_frames, reporter)
-    video = sample_video(model, text, condition, settings, reporter)
-    written = write_video(out, _pixels(model, video, reporter), values["fps"])
-    return RunResult(out, width, height, written, values["fps"], video.seed, model.is_tiny)
 
 
-def _pixels(model: WanModel, video: VideoLatents, reporter: Reporter) -> Iterator[Tensor]:
-    for _, frames in decode_frames(model, video, reporter):
+def _pictures(values: Mapping[str, Any]) -> tuple[Tensor, EndFrame | None]:
+    picture = read_picture(values["input_image"], "input_image")
+    if not values["end_frame"]:
+        return picture, None
+    # The page knows true and false only: true leaves the decision to the weights.
+    choice = "auto" if values["add_frames_for_end_image"] else "off"
+    return picture, EndFrame(read_picture(values["end_frame"], "end_frame"), choice)
+
+
+def _condition(
+    values: Mapping[str, Any],
+    model: WanModel,
+    picture: Tensor,
+    end: EndFrame | None,
+    reporter: Reporter,
+) -> ImageCondition:
+    width, height = video_size(picture, *parse_size(values["size"]))
+    advice = area_advice(model, width, height)
+    if advice:
+        reporter.note(advice)
+    num_frames = round_frames(values["num_frames"])
+    if num_frames != values["num_frames"]:
+        reporter.note(f"num_frames {values['num_frames']} gives {num_frames} (4n+1)")
+    return condition_on_image(
+        model, picture, width, height, num_frames, reporter, end, values["vae_tile_size"]
+    )
+
+
+def _pixels(
+    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int
+) -> Iterator[Tensor]:
+    for _, frames in decode_frames(model, video, reporter, tile_size=tile_size):
         yield to_uint8(frames)

@@ -1,38 +1,89 @@
-"""Video to latents, four frames at a time, so that no long clip is held in pixels."""
+"""Video to latents, four frames and one tile at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import GeometryError
+from ..geometry import LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE
 from ..latents import empty_memory, latent_statistics
 from ..progress import Reporter
+from ..tiling import Tile, blend_tiles, plan_tiles
 
 
-@torch.inference_mode()
-def encode_chunks(vae: nn.Module, chunks: Iterable[Tensor], reporter: Reporter) -> Tensor:
+def encode_chunks(
+    vae: nn.Module,
+    chunks: Sequence[Tensor],
+    reporter: Reporter,
+    tile_size: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Tensor:
     """Encode consecutive chunks of one video through the causal VAE.
+
+    A chunk of one frame is encoded like the first frame of a video: it does not look back, and
+    the chunks after it look back to it. So 1, 4, ... 4 is an ordinary video, and a 1 at the end
+    is an end image that knows nothing of the frames before.
 
     Args:
         vae: a diffusers `AutoencoderKLWan` on its device.
-        chunks: the first [1, 3, 1, H, W], every later one [1, 3, 4, H, W]; -1..1.
+        chunks: each [1, 3, 1 or 4, H, W] in -1..1, the first of one frame; H and W are multiples
+            of 8. The same tensor may come several times. With tiles they are read once per tile.
         reporter: asked between chunks whether to go on.
+        tile_size: side of the tiles in pixels, 0 (whole pictures), 128 or 256.
+        advance: called once per chunk and tile: `len(chunks)` times the tiles of `plan_tiles`.
     Returns:
         [1, 16, chunks, H/8, W/8] float32 on the CPU: the posterior mean, normalised.
-    Source: Wan2.1 wan/modules/vae.py; equal to `AutoencoderKLWan.encode` of the whole video.
+    Raises:
+        GeometryError: chunks that the VAE cannot take or that do not fit each other.
+        InputError: another tile size.
+    Source: Wan2.1 wan/modules/vae.py; untiled equal to `AutoencoderKLWan.encode` of the video.
     """
+    chunks = list(chunks)
+    height, width = _latent_size(chunks)
+    plan = plan_tiles(height, width, tile_size)
     weight = next(vae.parameters())
-    memory = empty_memory(vae.encoder)
-    encoded = []
-    for chunk in chunks:
-        reporter.check_cancelled()
-        features = vae.encoder(
-            chunk.to(weight.device, weight.dtype), feat_cache=memory, feat_idx=[0]
-        )
-        # The 1x1 convolution behind the encoder sees one frame at a time: chunks do not matter.
-        mean = vae.quant_conv(features).chunk(2, dim=1)[0]
-        encoded.append(mean.to("cpu", torch.float32))
+
+    def encode_tile(tile: Tile) -> Iterator[Tensor]:
+        memory: list[Tensor | None] = []
+        rows, columns = tile.area(SPATIAL_STRIDE)
+        for chunk in chunks:
+            if chunk.shape[2] == 1:
+                memory = empty_memory(vae.encoder)
+            pixels = chunk[..., rows, columns].to(weight.device, weight.dtype)
+            features = vae.encoder(pixels, feat_cache=memory, feat_idx=[0])
+            # The 1x1 convolution behind the encoder sees one frame at a time: chunks do not matter.
+            latents = vae.quant_conv(features).chunk(2, dim=1)[0]
+            advance()
+            yield latents
+
+    result = torch.empty(1, LATENT_CHANNELS, len(chunks), height, width)
+    for frames, rows, columns, latents in blend_tiles(
+        plan, 1, encode_tile, reporter.check_cancelled
+    ):
+        result[:, :, frames, rows, columns] = latents
     mean, std = latent_statistics(vae)
-    return (torch.cat(encoded, dim=2) - mean) / std
+    return result.sub_(mean).div_(std)
+
+
+def _latent_size(chunks: Sequence[Tensor]) -> tuple[int, int]:
+    """Height and width in latents of chunks that can be encoded together."""
+    lengths = [chunk.shape[2] for chunk in chunks]
+    if not lengths or lengths[0] != 1 or not set(lengths) <= {1, TEMPORAL_STRIDE}:
+        raise GeometryError(
+            what=f"The video comes in chunks of {lengths} frames.",
+            why="The VAE encodes one frame and after it four at a time.",
+            fix="Use chunks of 1, 4, 4, ... frames.",
+        )
+    sizes = {tuple(chunk.shape[-2:]) for chunk in chunks}
+    height, width = min(sizes)
+    if len(sizes) > 1 or height % SPATIAL_STRIDE or width % SPATIAL_STRIDE:
+        named = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise GeometryError(
+            what=f"The frames to encode are {named}.",
+            why=f"They must all have the same size, a multiple of {SPATIAL_STRIDE} pixels.",
+            fix="Resize all of them to the size of the video.",
+        )
+    return height // SPATIAL_STRIDE, width // SPATIAL_STRIDE

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MissingFileError
+from ..geometry import SIZE_STEP
 
 
 def read_picture(path: str | Path, name: str = "image") -> Tensor:
@@ -61,3 +62,24 @@ def resize_picture(picture: Tensor, width: int, height: int) -> Tensor:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     resized = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # H W C -> C H W
     return resized.float().div_(127.5).sub_(1)
+
+
+def cover_picture(picture: Tensor, width: int, height: int) -> Tensor:
+    """Crop a picture around its middle to the aspect of width x height.
+
+    A crop of less than one step of 16 pixels in the result is left out: rounding to that step
+    changes the aspect, and the reference squeezes there.
+
+    Args:
+        picture: [H, W, C].
+        width, height: pixels of the result it will be resized to.
+    Returns:
+        [h, w, C], a view.
+    """
+    rows, columns = picture.shape[:2]
+    scale = max(width / columns, height / rows)
+    if columns * scale - width < SIZE_STEP and rows * scale - height < SIZE_STEP:
+        return picture
+    kept_columns, kept_rows = round(width / scale), round(height / scale)
+    left, top = (columns - kept_columns) // 2, (rows - kept_rows) // 2
+    return picture[top : top + kept_rows, left : left + kept_columns]

@@ -52,7 +52,7 @@ I2V_APP = App(
             "The first frame. Its aspect becomes the video's; transparency is dropped.",
             required=True,
         ),
-        Param("end_frame", "file", "The picture the video should end on.", works=False),
+        Param("end_frame", "file", "The picture the video should end on; needs 5 frames or more."),
         Param(
             "size",
             "string",
@@ -129,75 +129,85 @@ I2V_APP = App(
         Param(
             "tea_cache",
             "number",
-            "Wanted speed-up by skipping steps that change little; 0 is off.",
+            "Wanted speed-up by skipping steps that change little; 0 is off, 1.5 to 2.5 is usual. With "
+            "too few steps nothing is skipped, and the run says so.",
             default=2.0,
             minimum=0,
             maximum=10,
-            works=False,
         ),
         Param(
             "tea_cache_start_step_perc",
             "integer",
-            "Percentage of the steps before any may be skipped.",
+            "Percentage of the steps before any may be skipped. Later keeps more of the motion.",
             default=0,
             minimum=0,
             maximum=100,
-            works=False,
         ),
-        Param("lora_file", "string", "A LoRA in safetensors format.", works=False),
-        Param("lora_multiplier", "number", "Strength of the LoRA.", default=1.0, works=False),
+        Param(
+            "lora_file",
+            "string",
+            "A LoRA in safetensors format: a path, the name of a file in the loras folder, or an "
+            "https address where downloads are switched on.",
+        ),
+        Param(
+            "lora_multiplier",
+            "number",
+            "Strength of the LoRA. 0 is off, below 0 turns its effect round.",
+            default=1.0,
+            minimum=-10,
+            maximum=10,
+        ),
         Param(
             "vae_tile_size",
             "integer",
-            "Encode and decode in tiles of this many pixels to save memory; 0 is off.",
+            "Encode and decode in tiles of this many pixels: 128 needs the least memory, 0 is fastest "
+            "and without seams.",
             default=128,
             options=(0, 128, 256),
-            works=False,
         ),
         Param(
             "enable_RIFLEx",
             "boolean",
-            "Keeps long videos from looping, where their length asks for it.",
+            "Keeps long videos from looping: stretches one temporal frequency from 181 frames on, and "
+            "leaves shorter videos alone.",
             default=True,
-            works=False,
         ),
         Param(
             "joint_pass",
             "boolean",
-            "Runs both guidance branches in one pass through the model.",
+            "Runs both guidance branches in one pass through the weights: the same video, and less "
+            "traffic where weights are streamed in.",
             default=True,
-            works=False,
         ),
         Param(
             "attention",
             "string",
-            "Attention kernel.",
+            "Attention kernel. sage is faster where its package and GPU allow it; otherwise sdpa runs, "
+            "and the run says so.",
             default="sage",
             options=("sage", "sdpa"),
-            works=False,
         ),
         Param(
             "cfg_star_switch",
             "boolean",
-            "Scales the unconditional branch to fit the conditional one (CFG*).",
+            "Scales the unconditional branch to fit the conditional one (CFG*) from the step that "
+            "cfg_zero_step says.",
             default=True,
-            works=False,
         ),
         Param(
             "cfg_zero_step",
             "integer",
-            "Last step of plain guidance before CFG* begins; -1 begins at once.",
+            "Last step of plain guidance, counted from 0, before CFG* begins; -1 begins at once.",
             default=5,
             minimum=-1,
             maximum=99,
-            works=False,
         ),
         Param(
             "add_frames_for_end_image",
             "boolean",
-            "Gives the end frame a latent of its own where the weights need it.",
+            "Gives the end frame a latent frame of its own where the weights need it: plain I2V weights "
+            "do, those trained with an end frame do not. Off puts it in the video's last frame.",
             default=True,
-            works=False,
         ),
         Param(
             "temporal_upsampling",

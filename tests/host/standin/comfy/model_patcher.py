@@ -4,6 +4,8 @@ import uuid
 
 import torch
 
+from .weight_adapter import LoRAAdapter
+
 
 def set_weight(module, key, value):
     """Put `value` where the state dict key points, as a parameter or a buffer."""
@@ -14,12 +16,24 @@ def set_weight(module, key, value):
     setattr(owner, name, value)
 
 
+def is_reached(module, key):
+    """The real hosts leave out parameters of modules whose children have parameters too."""
+    owner = module.get_submodule(key.rpartition(".")[0])
+    own = list(owner.named_parameters(recurse=False))
+    return len(own) == len(list(owner.parameters()))
+
+
 def patched(weight, entries):
     """weight * strength_model + strength_patch * diff, in float32, back in the weight's dtype."""
     value = weight.to(torch.float32)
     for strength_patch, patch, strength_model in entries:
+        if isinstance(patch, LoRAAdapter):
+            value = patch.calculate_weight(value * strength_model, strength_patch)
+            continue
         if not isinstance(patch, tuple) or (len(patch) == 2 and patch[0] != "diff"):
-            raise NotImplementedError(f"the stand-in knows diff patches only, not {patch!r:.60}")
+            raise NotImplementedError(
+                f"the stand-in knows diff and LoRA patches only, not {patch!r:.60}"
+            )
         content = patch[1] if len(patch) == 2 else patch  # ("diff", (tensor,)) or (tensor,)
         value = value * strength_model + strength_patch * content[0].to(value)
     return value.to(weight.dtype)
@@ -93,6 +107,8 @@ class ModelPatcher:
             self._restore()
             weights = module.state_dict()
             for key, entries in self.patches.items():
+                if not is_reached(module, key):
+                    continue
                 self.backup[key] = weights[key]
                 set_weight(module, key, patched(weights[key], entries))
             module.current_weight_patches_uuid = self.patches_uuid

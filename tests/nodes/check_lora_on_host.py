@@ -1,0 +1,112 @@
+"""Run by test_lora_node.py inside a host's own Python: LoRAs through its ModelPatcher.
+
+Arguments: the host's folder (a ComfyUI or the stand-in), the pack's folder, the tiny models.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+HOST, PACK, TINY = map(Path, sys.argv[1:4])
+sys.argv[1:] = ["--cpu"]
+sys.path.insert(0, str(HOST))
+if (HOST / "comfy" / "options.py").is_file():  # else a real host does not read its arguments
+    from comfy.options import enable_args_parsing
+
+    enable_args_parsing()
+spec = importlib.util.spec_from_file_location(
+    "wan_local", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+)
+sys.modules["wan_local"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["wan_local"])
+
+import comfy.model_management as memory  # noqa: E402
+import torch  # noqa: E402
+from wan_local.nodes.host import HostPlacement  # noqa: E402
+from wan_local.wan.load.transformer import load_transformer  # noqa: E402
+from wan_local.wan.residency import (  # noqa: E402
+    DevicePlacement,
+    Full,
+    LowRank,
+    Part,
+    WeightPatch,
+)
+
+FILE = TINY / "diffusers/wan2.2-animate/transformer"
+
+
+def randn(*shape):
+    return torch.randn(*shape, generator=generator)
+
+
+def make_patch(shapes, strength):
+    """Factors for matrices and convolutions, differences for all else; two for one of them."""
+    deltas = {}
+    for name, shape in shapes.items():
+        if len(shape) > 1 and "table" not in name and "padding" not in name:
+            alpha = 1.0 if "to_q" in name else None
+            deltas[name] = [LowRank(randn(shape[0], 2), randn(2, shape[1:].numel()), alpha)]
+        else:
+            deltas[name] = [Full(randn(*shape))]
+    deltas["proj_out.weight"].append(Full(randn(*shapes["proj_out.weight"])))
+    return WeightPatch("x", ("x", strength), strength, deltas)
+
+
+def weights(part):
+    with part.on_device(10**6) as module:
+        return {name: tensor.clone() for name, tensor in module.named_parameters()}
+
+
+def check(dtype):
+    def part(placement):
+        return Part("transformer", lambda: load_transformer(FILE, dtype), placement)
+
+    plain, ours = part(HostPlacement()), part(DevicePlacement("cpu"))
+    before = weights(plain)
+    shapes = {name: tensor.shape for name, tensor in before.items()}
+    one, two = make_patch(shapes, 0.8), make_patch(shapes, -1.3)
+    stacks = [(one,), (two,), (one, two), (two, one), ()]
+    for patches in [*stacks, *reversed(stacks), (one,)]:
+        hosted, expected = plain, ours
+        for patch in patches:
+            hosted, expected = hosted.patched(patch), expected.patched(patch)
+        found, wanted = weights(hosted), weights(expected)
+        for name, tensor in found.items():
+            assert torch.equal(tensor, wanted[name]), (dtype, patches, name)
+            assert bool(patches) != torch.equal(tensor, before[name]), (dtype, name)
+    check_work(plain, plain.patched(one), shapes, before)
+
+
+def check_work(plain, patched, shapes, before):
+    """No work twice, nothing lost by an eviction or an exception, nothing left behind."""
+    with patched.on_device(0) as module:
+        place = module.blocks[0].attn1.to_q.weight.data_ptr()
+    with plain.patched(patched.patches[0]).on_device(0) as module:
+        assert module.blocks[0].attn1.to_q.weight.data_ptr() == place
+    changed = weights(patched)
+    memory.unload_all_models()
+    with plain._source.owned._turns.take((), lambda _: None, lambda: None):
+        current = plain._source.owned._plain.model.model.state_dict()
+        assert all(torch.equal(current[name], tensor) for name, tensor in before.items())
+    assert all(torch.equal(tensor, changed[name]) for name, tensor in weights(patched).items())
+    try:
+        with patched.on_device(0):
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(plain).items())
+    del patched
+    assert len(memory.current_loaded_models) == 1
+    unknown = WeightPatch("bad", ("bad",), 1.0, {"blocks.9.nothing": [Full(torch.zeros(1))]})
+    try:
+        weights(plain.patched(unknown))
+    except RuntimeError as error:
+        assert "blocks.9.nothing" in str(error)
+    else:
+        raise AssertionError("an unknown weight was taken")
+
+
+generator = torch.Generator().manual_seed(0)
+with torch.inference_mode():
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        check(kind)
