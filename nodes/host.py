@@ -42,6 +42,7 @@ class NodeReporter:
         self._finished = 0.0
         self._phase, self._total = "", 1
         self._previewer = None
+        self._has_previewer = True  # until the host says otherwise
 
     def start(self, phase: str, total: int) -> None:
         """A phase begins where the one before it ended."""
@@ -68,14 +69,14 @@ class NodeReporter:
             server.send_progress_text(text, self._node_id)
 
     def _picture(self, preview: Preview | None):
-        if preview is None:
+        if preview is None or not self._has_previewer:
             return None
         if self._previewer is None:
             # Through the module at run time: other packs replace this function.
             device = memory.get_torch_device()
-            self._previewer = latent_preview.get_previewer(device, Wan21()) or False
-        if not self._previewer:
-            return None
+            self._previewer = latent_preview.get_previewer(device, Wan21())
+            self._has_previewer = self._previewer is not None
+            return self._picture(preview)
         kind, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", preview())
         return kind, picture, _PREVIEW_PIXELS
 

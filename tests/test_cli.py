@@ -86,7 +86,7 @@ def test_a_run_writes_a_video_and_says_what_it_is(caches, tmp_path):
     assert path == str(tmp_path / "a.mp4")
     assert all(f in facts for f in ("96x48", "5 frames", "16 fps", "seed 3", "(0.31 s)"))
     assert "noise by nature" in tiny_notice
-    for phase in ("encode prompt", "encode image", "encode first frame", "sample", "decode"):
+    for phase in ("encode prompt", "encode image", "encode frames", "sample", "decode"):
         assert phase in done.stderr
 
 
