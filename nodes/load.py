@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..wan.errors import WanError
 from ..wan.load.model import load_model
 from . import compat, host
-from .models import AUTO, PRECISIONS, find_model_files, listed
+from .models import AUTO, PRECISIONS, check_model, find_model_files, listed
 from .sockets import WanModel
 
 
@@ -71,9 +71,12 @@ class WanLocalModelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model, text_encoder, vae, image_encoder):
+    def validate_inputs(cls, model):
+        # The host repeats the answer for every input named here, so it is one; the others are
+        # looked at together when the node runs.
         try:
-            find_model_files(model, text_encoder, vae, image_encoder)
+            if model is not None:  # a linked value is not known yet
+                check_model(model)
         except WanError as error:
             return str(error)
         return True

@@ -6,6 +6,7 @@ import torch
 
 from ..wan.errors import MissingFileError
 from ..wan.load.files import PARTS, ModelFiles, find_files, gather_files
+from ..wan.load.transformer import check_transformer
 from ..wan.payloads import Variant
 from ..wan.tiny import default_folder, ensure_tiny, tiny_files
 from . import host
@@ -34,6 +35,20 @@ def listed(widget: str) -> list[str]:
     return [AUTO, *host.model_files(_KEYS[widget])]
 
 
+def check_model(model: str) -> None:
+    """Find out cheaply whether the chosen model can be loaded at all: only headers are read.
+
+    Raises:
+        MissingFileError: it is not there, or its folder lacks a part.
+        ModelError: it is of another kind, damaged or quantised.
+    """
+    folder = host.model_folders().get(model)
+    if folder is not None:
+        find_files(folder)
+    elif model != TINY:
+        check_transformer(_chosen({"transformer": model})["transformer"])
+
+
 def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str) -> ModelFiles:
     """The files that the loader's four choices stand for.
 
@@ -41,16 +56,16 @@ def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str
         MissingFileError: names every file that is not there.
         ModelError: a file cannot serve, or several could.
     """
-    chosen = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}
-    named = {part: _path(part, name) for part, name in chosen.items() if name != AUTO}
+    names = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}
+    names = {part: name for part, name in names.items() if name != AUTO}
     if model == TINY:
         files = tiny_files(ensure_tiny(default_folder()), Variant.I2V)
-        return files.replacing(**named)
+        return files.replacing(**_chosen(names))
     folder = host.model_folders().get(model)
     if folder is not None:
-        return find_files(folder).replacing(**named)
-    named["transformer"] = _path("transformer", model)
-    return gather_files({p: [named[p]] if p in named else _paths(p) for p in PARTS})
+        return find_files(folder).replacing(**_chosen(names))
+    chosen = _chosen({"transformer": model, **names})
+    return gather_files({p: [chosen[p]] if p in chosen else _paths(p) for p in PARTS})
 
 
 def _paths(part: str) -> list[Path]:
@@ -58,13 +73,14 @@ def _paths(part: str) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _path(part: str, name: str) -> Path:
-    key = _KEYS[part]
-    path = host.model_path(key, name)
-    if path is None:
+def _chosen(names: dict[str, str]) -> dict[str, Path]:
+    """Paths of chosen files by part."""
+    found = {part: host.model_path(_KEYS[part], name) for part, name in names.items()}
+    missing = [f"{names[part]} in models/{_KEYS[part]}" for part in names if found[part] is None]
+    if missing:
         raise MissingFileError(
-            what=f"{name} is not in models/{key}.",
-            why=f"It was chosen as the {part.replace('_', ' ')}.",
-            fix=f"Put the file into models/{key} and press R, or choose another one.",
+            what=f"Not there: {'; '.join(missing)}.",
+            why="The graph was saved with these files.",
+            fix="Put them there and press R, or choose others in Wan Model Loader.",
         )
-    return path
+    return {part: path for part, path in found.items() if path is not None}

@@ -317,6 +317,19 @@ def test_an_unknown_solver_is_named(host, tiny_prompt):
         assert "euler" in json.dumps(body)
 
 
+def test_all_missing_files_are_named_at_once(host, tiny_prompt, tiny):
+    target = host.models_dir / "diffusion_models"
+    target.mkdir(parents=True, exist_ok=True)
+    model = tiny / "comfyui" / "diffusion_models" / "wan2.1_i2v_tiny.safetensors"
+    (target / model.name).write_bytes(model.read_bytes())
+    names = {"text_encoder": "t.safetensors", "vae": "v.safetensors"}
+    inputs(tiny_prompt, "WanLocalModelLoader").update(model=model.name, **names)
+    body = host.validate(tiny_prompt)
+    # 0.33 looks itself whether a choice is in its list; 0.3.64 leaves it to the node.
+    text = json.dumps(body) if body else host.run(tiny_prompt).error
+    assert all(name in text for name in names.values())
+
+
 def test_two_wrong_kinds_of_files_are_named(host, tiny_prompt, tiny):
     target = host.models_dir / "diffusion_models"
     target.mkdir(parents=True, exist_ok=True)
