@@ -97,15 +97,16 @@ class SampleReport:
     """Passes through the transformer's blocks, both guidance branches counted."""
     skipped: int
     """Passes that a cache saved."""
-    threshold: float | None
-    """Of the cache, if one was used."""
     attention: str
     """The attention kernel that ran: "sdpa" or "sage"."""
+    cache: str = ""
+    """The cache's plan in words: threshold and expected gain, or why nothing was skipped."""
 
     def describe(self) -> str:
         """One line for the user."""
         whole = self.forwards + self.skipped
-        return f"{self.forwards} of {whole} forwards run, attention {self.attention}"
+        line = f"{self.forwards} of {whole} forwards run, attention {self.attention}"
+        return f"{line}; {self.cache}" if self.cache else line
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,9 @@ def test_tea_cache_skips_as_planned_and_says_so(i2v, text, condition):
     report = sample_video(i2v, text, condition, settings, counter).report
     assert report.forwards + report.skipped == 40 and report.forwards == 20
     assert any("TeaCache x2: 10 of 20 steps computed" in note for note in counter.notes)
-    assert any("20 of 40 forwards run, attention sdpa" in note for note in counter.notes)
+    last = counter.notes[-1]
+    assert "20 of 40 forwards run, attention sdpa; TeaCache x2: 10 of 20 steps" in last
+    assert "threshold" in last and "expected x2.00" in last
 
 
 def test_tea_cache_says_when_too_few_steps_leave_nothing_to_skip(i2v, text, condition):

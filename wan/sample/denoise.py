@@ -230,7 +230,8 @@ def _report(run: _Run, kernel: str) -> SampleReport:
     ]
     computed = run.plan.compute[run.plan.zeroed_steps :]
     forwards = sum(count for count, flag in zip(branches, computed, strict=True) if flag)
-    return SampleReport(forwards, sum(branches) - forwards, run.plan.threshold, kernel)
+    cache = run.plan.describe() if run.settings.cache else ""
+    return SampleReport(forwards, sum(branches) - forwards, kernel, cache)
 
 
 def _check_fit(
