@@ -75,7 +75,7 @@ def test_an_odd_side_is_named(tmp_path):
 
 def test_a_failure_in_the_middle_leaves_no_file(tmp_path):
     def frames():
-        yield gradient(3)
+        yield gradient(120)  # more than the encoder looks ahead, so that some are written
         raise RuntimeError("cancelled")
 
     with pytest.raises(RuntimeError):
