@@ -75,7 +75,10 @@ WRONG = {
 
 class Notes(Silent):
     def __init__(self):
-        self.notes = []
+        self.notes, self.phases = [], {}
+
+    def start(self, phase, total):
+        self.phases[phase] = total
 
     def note(self, text):
         self.notes.append(text)
@@ -83,7 +86,7 @@ class Notes(Silent):
 
 @pytest.fixture
 def run(i2v, tmp_path):
-    """Runs the app; gives (frames [T,H,W,3], fps, notes)."""
+    """Runs the app; gives (frames [T,H,W,3], fps, notes, totals by phase)."""
 
     def call(model=i2v, **changes):
         reporter, out = Notes(), tmp_path / "out.mp4"
@@ -91,7 +94,7 @@ def run(i2v, tmp_path):
         with av.open(str(out)) as video:
             frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
             rate = float(video.streams.video[0].average_rate)
-        return np.stack(frames).astype(int), rate, reporter.notes
+        return np.stack(frames).astype(int), rate, reporter.notes, reporter.phases
 
     return call
 
@@ -184,7 +187,7 @@ def test_size_changes_the_video(run):
 
 
 def test_num_frames_changes_the_video_and_rounding_is_said(run):
-    frames, _, notes = run(num_frames=12)
+    frames, _, notes, _ = run(num_frames=12)
     assert len(run()[0]) == 9 and len(frames) == 13
     assert any("num_frames 12 gives 13" in note for note in notes)
 
@@ -219,6 +222,8 @@ def test_vae_tile_size_changes_memory_and_hardly_the_video(run):
     plain = run(size="256x160")
     tiled = run(size="256x160", vae_tile_size=128)
     assert plain[0].shape == tiled[0].shape
+    one, six = plain[3], tiled[3]  # 256x144: three tiles by two, in both directions
+    assert all(six[name] == 6 * one[name] for name in ("encode frames", "decode"))
     # With random weights a pixel depends on the whole picture; a trained VAE is nearer.
     assert 0 < difference(plain, tiled) < 30
 
@@ -251,6 +256,6 @@ def test_everything_at_its_default_runs(run):
     """The app's own defaults together, on a small video."""
     given = {k: PLAIN[k] for k in ("prompt", "input_image", "size", "num_frames", "seed")}
     values = dict.fromkeys(PLAIN) | given
-    _, _, notes = run(**values)
+    _, _, notes, _ = run(**values)
     assert any("TeaCache x2: 15 of 30 steps" in note for note in notes)
     assert any("30 of 60 forwards run" in note for note in notes)
