@@ -4,5 +4,13 @@ from __future__ import annotations
 
 from .build import TINY_VERSION, build_tiny, ensure_tiny
 from .files import default_folder, tiny_files
+from .onnx import tiny_pose_files
 
-__all__ = ["TINY_VERSION", "build_tiny", "default_folder", "ensure_tiny", "tiny_files"]
+__all__ = [
+    "TINY_VERSION",
+    "build_tiny",
+    "default_folder",
+    "ensure_tiny",
+    "tiny_files",
+    "tiny_pose_files",
+]

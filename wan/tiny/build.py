@@ -2,6 +2,7 @@
 
 diffusers/wan2.1-i2v, wan2.1-flf2v, wan2.2-animate   folders for `from_pretrained`
 comfyui/diffusion_models, text_encoders, vae, clip_vision   single files
+comfyui/detection   person detectors and pose models as ONNX files
 official/   as the model's authors publish Wan 2.1 I2V: shards, .pth files, google/umt5-xxl
 """
 
@@ -38,10 +39,11 @@ from .configs import (
     official_config,
     part_configs,
 )
+from .onnx import write_onnx
 from .tokenizer import sentencepiece_model, tokenizer_json
 from .weights import noise, random_tensors, random_vae
 
-TINY_VERSION = 2
+TINY_VERSION = 3
 """Raise it with every change of what is written, so that older sets are rebuilt."""
 _STAMP = "tiny.json"
 _PREFIX = "model.diffusion_model."  # ComfyUI's repackaged files have it in some cases
@@ -118,6 +120,7 @@ def _write_all(root: Path) -> None:
             root / "diffusers" / FOLDERS[variant], variant, transformer, vae, text, image
         )
     _write_comfyui(root / "comfyui", transformers, vae, text, image)
+    write_onnx(root / "comfyui" / "detection")
     _write_official(root / "official", transformers[Variant.I2V], vae, text, image)
 
 

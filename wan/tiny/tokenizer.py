@@ -6,8 +6,9 @@ Both are written by hand, because a trained one would need text and give other i
 from __future__ import annotations
 
 import json
-import struct
 from typing import Any
+
+from .protobuf import message, number, real, text
 
 PAD, EOS, UNK = 0, 1, 2
 FIRST_BYTE = 3
@@ -76,52 +77,23 @@ def sentencepiece_model() -> bytes:
     """A serialised SentencePiece `ModelProto` with the same ids."""
     kinds = (_CONTROL, _CONTROL, _UNKNOWN, *(_BYTE,) * 256)
     pieces = b"".join(
-        _message(1, _text(1, piece) + _float(2, 0.0) + _number(3, kind))
+        message(1, text(1, piece) + real(2, 0.0) + number(3, kind))
         for piece, kind in zip((*_SPECIAL, *_BYTES), kinds, strict=True)
     )
     trainer = b"".join(
         (
-            _number(3, _BPE),
-            _number(4, len(kinds)),  # vocab_size
-            _number(35, 1),  # byte_fallback
-            _number(40, UNK),
-            _number(41, -1),  # no begin-of-text piece
-            _number(42, EOS),
-            _number(43, PAD),
-            _text(45, _SPECIAL[UNK]),
-            _text(47, _SPECIAL[EOS]),
-            _text(48, _SPECIAL[PAD]),
+            number(3, _BPE),
+            number(4, len(kinds)),  # vocab_size
+            number(35, 1),  # byte_fallback
+            number(40, UNK),
+            number(41, -1),  # no begin-of-text piece
+            number(42, EOS),
+            number(43, PAD),
+            text(45, _SPECIAL[UNK]),
+            text(47, _SPECIAL[EOS]),
+            text(48, _SPECIAL[PAD]),
         )
     )
     # no dummy prefix, no removal of extra spaces, no replacement of spaces by U+2581
-    normalizer = _text(1, "identity") + _number(3, 0) + _number(4, 0) + _number(5, 0)
-    return pieces + _message(2, trainer) + _message(3, normalizer)
-
-
-# protobuf wire format: a field is its number and wire type, then the value
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1  # negative numbers are written as 64-bit two's complement
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + struct.pack("<f", value)
-
-
-def _message(field: int, body: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
-
-
-def _text(field: int, value: str) -> bytes:
-    return _message(field, value.encode("utf-8"))
+    normalizer = text(1, "identity") + number(3, 0) + number(4, 0) + number(5, 0)
+    return pieces + message(2, trainer) + message(3, normalizer)
