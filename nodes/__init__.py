@@ -12,6 +12,19 @@ from .options import (
     WanLocalSamplingOptions,
     WanLocalTeaCache,
 )
+from .pose import (
+    WanLocalPoseDraw,
+    WanLocalPoseExtract,
+    WanLocalPoseFromKeypoints,
+    WanLocalPoseModelLoader,
+)
+from .preprocess import (
+    WanLocalDrivingFrames,
+    WanLocalFaceCrop,
+    WanLocalMaskDilate,
+    WanLocalReadDrivingVideo,
+    WanLocalSegmentPerson,
+)
 from .sample import WanLocalSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -25,6 +38,15 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalGuidanceOptions,
     WanLocalSamplingOptions,
     WanLocalDecode,
+    WanLocalPoseModelLoader,
+    WanLocalReadDrivingVideo,
+    WanLocalDrivingFrames,
+    WanLocalPoseExtract,
+    WanLocalPoseFromKeypoints,
+    WanLocalPoseDraw,
+    WanLocalFaceCrop,
+    WanLocalSegmentPerson,
+    WanLocalMaskDilate,
 ]
 
 

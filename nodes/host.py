@@ -211,6 +211,24 @@ def model_folders() -> dict[str, Path]:
     return found
 
 
+def own_folders(key: str, names: set[str], like: str = "", suffix: str = "") -> list[Path]:
+    """Folders of a key of our own, which is made, or completed, at each call.
+
+    Args:
+        key: kept as the user or another pack filled it; our folders come after theirs.
+        names: folders below ComfyUI's models folder.
+        like: another key whose folders are taken too.
+        suffix: the only type of file to list, for example ".onnx"; empty for all.
+    """
+    known = folder_paths.folder_names_and_paths
+    paths = known[key][0] if key in known else []
+    more = [str(Path(folder_paths.models_dir, name)) for name in sorted(names)]
+    more += known[like][0] if like in known else []
+    paths += [path for path in dict.fromkeys(more) if path not in paths]
+    known[key] = (paths, {suffix} if suffix else set())
+    return [Path(path) for path in paths]
+
+
 def fingerprint(path: Path | None) -> str:
     """Changes when the file does."""
     if path is None or not path.exists():

@@ -9,3 +9,7 @@ WanLatent = io.Custom("WAN_LATENT")  # wan.payloads.VideoLatents
 WanCache = io.Custom("WAN_CACHE")  # wan.sample.cache.CachePolicy
 WanGuidance = io.Custom("WAN_GUIDANCE")  # wan.sample.guidance.Guidance
 WanOptions = io.Custom("WAN_OPTIONS")  # wan.sample.denoise.SampleOptions
+WanDriving = io.Custom("WAN_DRIVING")  # wan.preprocess.video.DrivingVideo
+WanPoseModel = io.Custom("WAN_POSE_MODEL")  # nodes.onnx_files.PoseModel
+WanPose = io.Custom("WAN_POSE")  # wan.preprocess.pose.PoseTrack
+PoseKeypoint = io.Custom("POSE_KEYPOINT")  # OpenPose dictionaries, as core and other packs speak
