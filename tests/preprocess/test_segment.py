@@ -317,6 +317,22 @@ def test_grabcut_keeps_what_the_pose_is_sure_of():
         assert all(mask[y, x] for x, y in joints)
 
 
+def test_grabcut_sees_hands_in_gloves():
+    points = walk(2)
+    frames, _ = video(points)
+    gloves = np.random.default_rng(1).uniform((9, 11), (19, 21), (2, 21, 2))
+    hands = np.full((2, 21, 3), 0.9, np.float32)
+    hands[..., :2] = (points[:, None, Joint.LEFT_WRIST] + gloves) / (WIDTH, HEIGHT)
+    middle = (points[:, Joint.LEFT_WRIST] + (14, 16)).astype(int)
+    for frame, (x, y) in zip(frames, middle, strict=True):
+        cv2.circle(frame, (int(x), int(y)), 7, (80, 120, 130), -1)  # close to the background
+    pose = replace(pose_of(points), left_hand=hands)
+    result = segment_person(frames, pose, GrabCut(), Silent()).masks
+    assert all(mask[y, x] for mask, (x, y) in zip(result, middle, strict=True))
+    blank = segment_person(frames, pose_of(points), GrabCut(), Silent()).masks
+    assert not any(mask[y, x] for mask, (x, y) in zip(blank, middle, strict=True))
+
+
 def test_grabcut_from_a_box_beside_the_same_colours():
     points = walk(1)
     frames, truth = video(points)

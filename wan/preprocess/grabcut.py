@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .pose import LIMBS, Array, Joint, PoseTrack, to_pixels
+from .pose import HAND_BONES, LIMBS, Array, Joint, PoseTrack, to_pixels
 from .segment import POINT_SCORE
 
 NOTE = (
@@ -36,6 +36,7 @@ class _Thickness:
 
 
 _SURE, _LIKELY, _POSSIBLE = _Thickness(0.2, 0.45), _Thickness(0.5, 0.8), _Thickness(1.2, 1.4)
+_FINGER = 1 / 3  # of a limb's width
 _HEAD = [Joint.NOSE, Joint.RIGHT_EYE, Joint.LEFT_EYE, Joint.RIGHT_EAR, Joint.LEFT_EAR]
 _TRUNK = [Joint.RIGHT_SHOULDER, Joint.LEFT_SHOULDER, Joint.LEFT_HIP, Joint.RIGHT_HIP]
 
@@ -123,10 +124,12 @@ def _guess(shape: tuple[int, int], pose: PoseTrack, frame: int, prior: _Prior | 
     if frame not in pose.misses:
         if pose.boxes[frame, 4] > 0:
             corners = pose.boxes[frame, :4].reshape(2, 2) * scale
-        joints = to_pixels(pose.body[frame], pose.width, pose.height)
-        joints[:, :2] *= scale
+        joints, *hands = (
+            to_pixels(part[frame], *pose.size) * (*scale, 1)
+            for part in (pose.body, pose.left_hand, pose.right_hand)
+        )
         near, likely, sure = (
-            _draw_body(shape, joints, thickness) for thickness in (_POSSIBLE, _LIKELY, _SURE)
+            _draw_body(shape, joints, hands, thickness) for thickness in (_POSSIBLE, _LIKELY, _SURE)
         )
     if corners is not None and near.any():
         near = near & _fill_box(shape, corners[0], corners[1], _MARGIN)
@@ -163,8 +166,10 @@ def _fill_box(shape: tuple[int, int], low: Array, high: Array, margin: float = 0
     return box
 
 
-def _draw_body(shape: tuple[int, int], joints: Array, thickness: _Thickness) -> Array:
-    """Limbs, trunk and head, as far as their joints are sure, as a bool mask."""
+def _draw_body(
+    shape: tuple[int, int], joints: Array, hands: Sequence[Array], thickness: _Thickness
+) -> Array:
+    """Limbs, hands, trunk and head, as far as their points are sure, as a bool mask."""
     import cv2
 
     is_sure = joints[:, 2] >= POINT_SCORE
@@ -177,9 +182,15 @@ def _draw_body(shape: tuple[int, int], joints: Array, thickness: _Thickness) -> 
     def whole(point: Array) -> tuple[int, int]:
         return round(float(point[0])), round(float(point[1]))
 
-    for near, far in LIMBS:
-        if is_sure[near] and is_sure[far] and far not in _HEAD[1:]:
-            cv2.line(drawn, whole(points[near]), whole(points[far]), 1, width)
+    def draw_bones(parts: Array, bones: Iterable[tuple[int, int]], width: int) -> None:
+        for ends in bones:
+            near, far = parts[list(ends)]
+            if min(near[2], far[2]) >= POINT_SCORE:
+                cv2.line(drawn, whole(near), whole(far), 1, width)
+
+    draw_bones(joints, (limb for limb in LIMBS if limb[1] not in _HEAD[1:]), width)
+    for hand in hands:
+        draw_bones(hand, HAND_BONES, max(1, round(width * _FINGER)))
     if is_sure[_TRUNK].all():
         cv2.fillConvexPoly(drawn, np.round(points[_TRUNK]).astype(np.int32), 1)
     head = points[_HEAD][is_sure[_HEAD]]
