@@ -9,6 +9,17 @@ from .models import AUTO, PRECISIONS, check_model, find_model_files, listed
 from .sockets import WanModel
 
 
+def _part_input(part, what, folder):
+    return compat.make_input(
+        io.Combo.Input,
+        part,
+        options=listed(part),
+        default=AUTO,
+        tooltip=f"{what}. auto: the one in the model's folder, or the only fitting file in "
+        f"models/{folder}.",
+    )
+
+
 class WanLocalModelLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -27,30 +38,9 @@ class WanLocalModelLoader(io.ComfyNode):
                     tooltip="A file in models/diffusion_models, a Diffusers folder in "
                     "models/diffusers, or the tiny models for a try without a download.",
                 ),
-                compat.make_input(
-                    io.Combo.Input,
-                    "text_encoder",
-                    options=listed("text_encoder"),
-                    default=AUTO,
-                    tooltip="UMT5-XXL. auto: the one in the model's folder, or the only fitting "
-                    "file in models/text_encoders.",
-                ),
-                compat.make_input(
-                    io.Combo.Input,
-                    "vae",
-                    options=listed("vae"),
-                    default=AUTO,
-                    tooltip="The Wan 2.1 VAE. auto: the one in the model's folder, or the only "
-                    "fitting file in models/vae.",
-                ),
-                compat.make_input(
-                    io.Combo.Input,
-                    "image_encoder",
-                    options=listed("image_encoder"),
-                    default=AUTO,
-                    tooltip="CLIP ViT-H. auto: the one in the model's folder, or the only fitting "
-                    "file in models/clip_vision.",
-                ),
+                _part_input("text_encoder", "UMT5-XXL", "text_encoders"),
+                _part_input("vae", "The Wan 2.1 VAE", "vae"),
+                _part_input("image_encoder", "CLIP ViT-H", "clip_vision"),
                 compat.make_input(
                     io.Combo.Input,
                     "precision",
