@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from wan.decode.vae import decode_video
 from wan.encode.condition import condition_on_image
-from wan.encode.picture import read_picture
 from wan.encode.prompt import encode_prompts
 from wan.load.model import load_model
+from wan.media.picture import read_picture
 from wan.payloads import Variant
 from wan.progress import Silent
 from wan.residency import DevicePlacement

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..wan.errors import MissingFileError
-from ..wan.preprocess.grabcut import GrabCut
-from ..wan.preprocess.onnx import ModelKind, OnnxModel, OnnxRuntime
-from ..wan.preprocess.sam2 import Sam2
-from ..wan.preprocess.segment import Segmenter
+from ..wan.preprocess.mask.grabcut import GrabCut
+from ..wan.preprocess.mask.sam2 import Sam2
+from ..wan.preprocess.mask.segment import Segmenter
+from ..wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
 from ..wan.tiny import default_folder, ensure_tiny, tiny_pose_files
 from . import host
 

@@ -3,13 +3,13 @@
 from comfy_api.latest import io
 
 from ..wan.errors import WanError
-from ..wan.preprocess.detect import PersonChoice, PersonRule
-from ..wan.preprocess.keypoints import measure_poses
-from ..wan.preprocess.onnx import ModelKind
-from ..wan.preprocess.openpose import read_openpose, write_openpose
-from ..wan.preprocess.overlay import draw_overlays
-from ..wan.preprocess.pose import describe_misses, drop_uncertain, smooth_track
-from ..wan.preprocess.skeleton import draw_track
+from ..wan.preprocess.pose.detect import PersonChoice, PersonRule
+from ..wan.preprocess.pose.keypoints import measure_poses
+from ..wan.preprocess.pose.onnx import ModelKind
+from ..wan.preprocess.pose.openpose import read_openpose, write_openpose
+from ..wan.preprocess.pose.overlay import draw_overlays
+from ..wan.preprocess.pose.skeleton import draw_track
+from ..wan.preprocess.pose.track import describe_misses, drop_uncertain, smooth_track
 from . import compat
 from .host import NodeReporter
 from .onnx_files import (

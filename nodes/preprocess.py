@@ -5,19 +5,20 @@ from comfy_api.latest import InputImpl, io
 
 from ..wan.errors import GeometryError
 from ..wan.geometry import SIZE_STEP
+from ..wan.media.resize import resize_by_area
+from ..wan.media.sound import Audio
 from ..wan.params import ANIMATE_APP
-from ..wan.preprocess.face import crop_faces, find_faces
-from ..wan.preprocess.mask import (
+from ..wan.preprocess.mask.segment import segment_person
+from ..wan.preprocess.mask.shape import (
     block_mask,
     dilate_mask,
     mask_background,
     match_mask,
     preview,
 )
-from ..wan.preprocess.pose import describe_misses
-from ..wan.preprocess.resize import resize_by_area
-from ..wan.preprocess.segment import segment_person
-from ..wan.preprocess.video import Audio, read_video, select_frames
+from ..wan.preprocess.pose.face import crop_faces, find_faces
+from ..wan.preprocess.pose.track import describe_misses
+from ..wan.preprocess.video import read_video, select_frames
 from . import compat
 from .host import NodeReporter
 from .inputs import from_param

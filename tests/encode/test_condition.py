@@ -12,8 +12,8 @@ from wan_local.wan.encode.condition import (
 )
 from wan_local.wan.encode.image import encode_images, squash
 from wan_local.wan.encode.latents import encode_chunks
-from wan_local.wan.encode.picture import cover_picture, read_picture, resize_picture
 from wan_local.wan.errors import GeometryError, InputError, MissingFileError
+from wan_local.wan.media.picture import cover_picture, read_picture, resize_picture
 from wan_local.wan.payloads import Variant
 from wan_local.wan.progress import Silent
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from wan_local.wan.errors import GeometryError, InputError, ModelError
-from wan_local.wan.preprocess.detect import (
+from wan_local.wan.preprocess.pose.detect import (
     PersonChoice,
     PersonRule,
     choose_boxes,
@@ -12,7 +12,7 @@ from wan_local.wan.preprocess.detect import (
     prepare_frame,
     suppress,
 )
-from wan_local.wan.preprocess.onnx import ModelKind, OnnxModel, OnnxRuntime
+from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
 from wan_local.wan.tiny.onnx import write_onnx
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from wan_local.wan.errors import Cancelled, GeometryError, InputError, MissingFileError
-from wan_local.wan.preprocess.resize import resize_by_area
+from wan_local.wan.media.resize import resize_by_area
+from wan_local.wan.media.sound import Audio
+from wan_local.wan.media.video import probe_video
 from wan_local.wan.preprocess.video import (
-    Audio,
     plan_frames,
-    probe_video,
     read_video,
     sampling_fps,
     select_frames,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 from wan_local.wan.errors import GeometryError, InputError, MissingFileError, ModelError
-from wan_local.wan.preprocess.edit import edit_images, edited_pictures, editing_prompts
-from wan_local.wan.preprocess.kontext import Kontext
-from wan_local.wan.preprocess.pose import Joint, PoseTrack
+from wan_local.wan.preprocess.pose.track import Joint, PoseTrack
+from wan_local.wan.preprocess.retarget.edit import edit_images, edited_pictures, editing_prompts
+from wan_local.wan.preprocess.retarget.kontext import Kontext
 from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement
 
@@ -287,7 +287,10 @@ def test_kontext_does_what_the_whole_pipeline_does(tiny_flux):
     assert not placement.meetings  # nothing is read before it is needed
     expected = whole(**arguments, generator=torch.Generator().manual_seed(3)).images[0]
     result = ours(**arguments, generator=torch.Generator().manual_seed(3)).images[0]
-    assert np.array_equal(np.asarray(result), np.asarray(expected))
+    # Weights at other addresses may take another path through the CPU's matrix products, which
+    # rounds a few of the pixels the other way.
+    apart = np.abs(np.asarray(result).astype(int) - np.asarray(expected))
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
     text = {"FLUX text_encoder", "FLUX text_encoder_2"}
     assert all(not (meeting & text) or meeting <= text for meeting in placement.meetings)
     visits = len(placement.meetings)

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 from wan_local.wan.errors import GeometryError
-from wan_local.wan.preprocess.face import (
+from wan_local.wan.preprocess.pose.face import (
     FaceBoxes,
     crop_faces,
     face_box,
     fallback_box,
     find_faces,
 )
-from wan_local.wan.preprocess.keypoints import build_track
-from wan_local.wan.preprocess.pose import PoseTrack
+from wan_local.wan.preprocess.pose.keypoints import build_track
+from wan_local.wan.preprocess.pose.track import PoseTrack
 
 
 def landmarks(x0, y0, x1, y1, score=0.9):

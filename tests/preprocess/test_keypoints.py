@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from wan_local.wan.errors import InputError, ModelError
-from wan_local.wan.preprocess.keypoints import (
+from wan_local.wan.preprocess.pose.keypoints import (
     PoseCrop,
     build_track,
     cut_crop,
@@ -10,8 +10,8 @@ from wan_local.wan.preprocess.keypoints import (
     measure_poses,
     plan_crop,
 )
-from wan_local.wan.preprocess.onnx import ModelKind, OnnxModel, OnnxRuntime
-from wan_local.wan.preprocess.pose import Joint
+from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
+from wan_local.wan.preprocess.pose.track import Joint
 from wan_local.wan.progress import Silent
 from wan_local.wan.tiny.onnx import write_onnx
 from wan_local.wan.tiny.puppet import draw_puppets

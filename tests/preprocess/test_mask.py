@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from wan_local.wan.errors import Cancelled, GeometryError, InputError
-from wan_local.wan.preprocess.mask import (
+from wan_local.wan.preprocess.mask.shape import (
     binary_mask,
     block_mask,
     dilate_mask,

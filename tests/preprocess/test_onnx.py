@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from wan_local.wan.errors import MissingFileError, ModelError, UnavailableError
-from wan_local.wan.preprocess.onnx import ModelKind, OnnxModel, OnnxRuntime, recognise
-from wan_local.wan.preprocess.onnx_file import data_files
+from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime, recognise
+from wan_local.wan.preprocess.pose.onnx_file import data_files
 from wan_local.wan.progress import Silent
 from wan_local.wan.tiny.onnx import write_onnx
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 from wan_local.wan.errors import GeometryError, InputError
-from wan_local.wan.preprocess.detect import PersonChoice, PersonRule
-from wan_local.wan.preprocess.openpose import read_openpose, write_openpose
-from wan_local.wan.preprocess.pose import Joint, PoseTrack, to_fractions, to_pixels
+from wan_local.wan.preprocess.pose.detect import PersonChoice, PersonRule
+from wan_local.wan.preprocess.pose.openpose import read_openpose, write_openpose
+from wan_local.wan.preprocess.pose.track import Joint, PoseTrack, to_fractions, to_pixels
 
 WIDTH, HEIGHT = 640, 480
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from wan_local.wan.errors import GeometryError
-from wan_local.wan.preprocess.pose import (
+from wan_local.wan.preprocess.pose.track import (
     HAND_BONES,
     LIMBS,
     Joint,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from wan_local.wan.errors import InputError
-from wan_local.wan.preprocess.detect import PersonChoice, PersonRule
-from wan_local.wan.preprocess.face import crop_faces, find_faces
-from wan_local.wan.preprocess.keypoints import BODY_SOURCES, measure_poses
-from wan_local.wan.preprocess.onnx import ModelKind, OnnxModel, OnnxRuntime
-from wan_local.wan.preprocess.pose import Joint, to_pixels
-from wan_local.wan.preprocess.skeleton import draw_track
+from wan_local.wan.preprocess.pose.detect import PersonChoice, PersonRule
+from wan_local.wan.preprocess.pose.face import crop_faces, find_faces
+from wan_local.wan.preprocess.pose.keypoints import BODY_SOURCES, measure_poses
+from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
+from wan_local.wan.preprocess.pose.skeleton import draw_track
+from wan_local.wan.preprocess.pose.track import Joint, to_pixels
 from wan_local.wan.tiny import tiny_pose_files
 from wan_local.wan.tiny.onnx import write_onnx
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets

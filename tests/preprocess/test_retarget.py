@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wan_local.wan.errors import InputError
-from wan_local.wan.preprocess.bones import Figure, bone_lengths, cap_feet, pair_ratios
-from wan_local.wan.preprocess.pose import LIMBS, Joint, PoseTrack, to_pixels
-from wan_local.wan.preprocess.retarget import bone_ratios, retarget
+from wan_local.wan.preprocess.pose.track import LIMBS, Joint, PoseTrack, to_pixels
+from wan_local.wan.preprocess.retarget.bones import Figure, bone_lengths, cap_feet, pair_ratios
+from wan_local.wan.preprocess.retarget.poses import bone_ratios, retarget
 
 
 def joints(places):

@@ -14,11 +14,10 @@ from wan_local.wan.errors import (
     ModelError,
     UnavailableError,
 )
-from wan_local.wan.preprocess import grabcut, sam2, segment
-from wan_local.wan.preprocess.grabcut import GrabCut
-from wan_local.wan.preprocess.pose import LIMBS, Joint, PoseTrack, select_frames
-from wan_local.wan.preprocess.sam2 import Sam2
-from wan_local.wan.preprocess.segment import (
+from wan_local.wan.preprocess.mask import grabcut, sam2, segment
+from wan_local.wan.preprocess.mask.grabcut import GrabCut
+from wan_local.wan.preprocess.mask.sam2 import Sam2
+from wan_local.wan.preprocess.mask.segment import (
     PROMPT_JOINTS,
     key_frames,
     key_points,
@@ -27,6 +26,7 @@ from wan_local.wan.preprocess.segment import (
     segment_person,
     track_from_box,
 )
+from wan_local.wan.preprocess.pose.track import LIMBS, Joint, PoseTrack, select_frames
 from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
-from wan_local.wan.preprocess.face import find_faces
-from wan_local.wan.preprocess.overlay import draw_overlay, draw_overlays
-from wan_local.wan.preprocess.pose import PoseTrack, to_fractions
-from wan_local.wan.preprocess.skeleton import (
+from wan_local.wan.preprocess.pose.face import find_faces
+from wan_local.wan.preprocess.pose.overlay import draw_overlay, draw_overlays
+from wan_local.wan.preprocess.pose.skeleton import (
     draw_frame,
     draw_skeleton,
     draw_track,
     stick_widths,
 )
+from wan_local.wan.preprocess.pose.track import PoseTrack, to_fractions
 from wan_local.wan.progress import Silent
 
 # animate.md, check A15

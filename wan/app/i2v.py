@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..decode.vae import decode_frames
 from ..encode.condition import EndFrame, area_advice, condition_on_image, video_size
-from ..encode.picture import read_picture
 from ..encode.prompt import encode_prompts
 from ..geometry import parse_size, round_frames
 from ..load.fetch import downloads_allowed, resolve_lora
 from ..load.lora.apply import apply_lora
+from ..media.picture import read_picture
 from ..payloads import ImageCondition, VideoLatents, WanModel
 from ..progress import Reporter
 from ..sample.cache import TeaCache

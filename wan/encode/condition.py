@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import LatentShape, fit_area, latent_shape
+from ..media.picture import cover_picture, resize_picture
 from ..memory import vae_encode_bytes
 from ..payloads import ImageCondition, Variant, WanModel
 from ..progress import Reporter, phase
 from ..tiling import plan_tiles
 from .image import encode_images
 from .latents import encode_chunks
-from .picture import cover_picture, resize_picture
 
 # Areas that the weights were trained at: Wan2.1 wan/configs/__init__.py.
 _AREAS = {"480p": 832 * 480, "720p": 1280 * 720}

@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..encode.picture import read_picture
-from ..errors import GeometryError, InputError, MissingFileError
+from ..errors import GeometryError, InputError
+from ..media.picture import read_picture
+from ..media.resize import FrameFit, Resize, to_pixels
+from ..media.sound import Audio, read_sound
+from ..media.video import FINEST_RATE, STILL_FPS, probe_video, unusable, wanted_frames
 from ..progress import Reporter, Silent, phase
-from .resize import FrameFit, Resize, quarter_turn, to_pixels, turn_upright
 
-STILL_FPS = Fraction(30)  # a picture has no rate of its own; this is the apps' default
 _OWN_RATE = -1
 # Without it 29 frames at 25 fps would be 28 at 25 fps: 29 / 25 * 25 is 28.999999999999996.
 _EPSILON = 1e-6
-_SOUND_GAP_SECONDS = 0.1  # smaller jumps are times rounded to milliseconds
-_PLAYLISTS = {"hls", "dash", "concat", "concatf", "imf"}  # they name other files to read
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Sound: `samples` [channels, n] float32 in -1..1, `rate` of them per second."""
-
-    samples: Tensor
-    rate: int
-
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """What a file holds.
-
-    `width` and `height` are those of the upright picture, got from the stored one by `turn` (see
-    `quarter_turn`); `duration` is in seconds. A picture file (`is_still`) is a video of one frame.
-    `start` is the second at which the first frame is shown, `time_stamps` are those of all frames
-    in the file's unit, rising; empty if missing or ambiguous.
-    """
-
-    width: int
-    height: int
-    fps: Fraction
-    frames: int
-    duration: float
-    has_audio: bool
-    is_still: bool = False
-    turn: tuple[int, int, int, int] = (1, 0, 0, 1)
-    start: float = 0.0
-    time_stamps: tuple[int, ...] = ()
-
-    @property
-    def rotation(self) -> int:
-        """Degrees clockwise by which stored pictures are turned: 0, 90, 180 or 270."""
-        return {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}[self.turn[:2]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +56,7 @@ def sampling_fps(source_fps: Fraction | float, fps: Fraction | float) -> Fractio
                 fix="Use 30, or -1 for the video's own rate.",
             )
     wanted = source_fps if fps == _OWN_RATE else fps
-    return Fraction(wanted).limit_denominator(100_000)  # a float of 29.97 means 2997/100
+    return Fraction(wanted).limit_denominator(FINEST_RATE)
 
 
 def plan_frames(count: int, source_fps: Fraction | float, fps: Fraction | float) -> tuple[int, ...]:
@@ -125,54 +87,6 @@ def plan_frames(count: int, source_fps: Fraction | float, fps: Fraction | float)
     length = max(1, math.floor(count * wanted / source + _EPSILON))
     positions = np.round(np.arange(length) / wanted * source).astype(np.int64)
     return tuple(positions.clip(0, count - 1).tolist())
-
-
-def probe_video(path: str | Path, reporter: Reporter | None = None) -> VideoFacts:
-    """What a file holds; it is read through once, but only its first frame is decoded.
-
-    Frames are counted as packets that are shown. Where duration times claimed rate is more than a
-    tenth off that, the rate becomes frames / duration. (The reference corrects the frames instead:
-    it selects as many, but from the first part of the file, or from beyond its end.)
-
-    Args:
-        path: any video or picture that PyAV or Pillow opens.
-        reporter: asked often whether the user cancelled.
-    Raises:
-        MissingFileError: no such file.
-        InputError: unreadable, empty, or without video.
-    """
-    path, reporter = Path(path), reporter or Silent()
-    with _opened(path) as (container, stream):
-        if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            height, width = read_picture(path, "driving_video").shape[:2]
-            return VideoFacts(width, height, STILL_FPS, 1, float(1 / STILL_FPS), False, True)
-        has_audio = bool(container.streams.audio)
-        rate = Fraction(stream.average_rate or stream.guessed_rate or STILL_FPS)
-        shown = []
-        for packet in container.demux(stream):
-            reporter.check_cancelled()
-            if packet.size and not packet.is_discard:
-                shown.append((packet.pts, packet.duration))
-    with _opened(path) as (container, stream):
-        first = next(_decoded(container, stream), None)
-        if first is None or not shown:
-            raise _unusable(f"{path.name!r} holds no frames that can be decoded")
-        turn = quarter_turn(first.side_data.get("DISPLAYMATRIX"))
-        width, height = (first.height, first.width) if turn[1] else (first.width, first.height)
-        unit = stream.time_base
-    start, duration = 0.0, float(len(shown) / rate)
-    stamps = {pts for pts, _ in shown}
-    if None in stamps or first.pts not in stamps or len(stamps) < len(shown):
-        stamps = set()
-    else:
-        begin, (last, length) = min(stamps), max(shown)
-        start = float(begin * unit)
-        duration = float((last - begin + (length or 1 / (rate * unit))) * unit)
-        # 0.1: Wan2.2 preprocess/process_pipepline.py
-        if abs(len(shown) - int(duration * float(rate) + 0.5)) > 0.1 * len(shown):
-            rate = sampling_fps(len(shown) / duration, _OWN_RATE)
-    facts = VideoFacts(width, height, rate, len(shown), duration, has_audio)
-    return replace(facts, turn=turn, start=start, time_stamps=tuple(sorted(stamps)))
 
 
 def read_video(
@@ -214,12 +128,12 @@ def read_video(
         return select_frames(picture, rate, rate, resize, **chosen)
     indices = _window(plan_frames(facts.frames, facts.fps, fps), offset, max_frames)
     fit = FrameFit(resize, facts.width, facts.height)
-    with closing(_read_frames(path, facts, indices, reporter)) as source:
+    with closing(wanted_frames(path, facts, indices, reporter)) as source:
         frames = _collect(source, indices, fit, reporter)
     sound = None
     if audio and facts.has_audio:
         begin, length = facts.start + float(offset / rate), float(len(indices) / rate)
-        sound = _read_audio(path, begin, length, reporter)
+        sound = read_sound(path, begin, length, reporter)
     size = facts.width, facts.height
     return DrivingVideo(frames, rate, facts.fps, size, facts.frames, indices, sound)
 
@@ -300,101 +214,8 @@ def _collect(
             )  # else the next gets fresh memory, which is slow
         lost += len(indices) - done
         if lost > len(indices) // 10:
-            raise _unusable(f"{lost} of the {len(indices)} selected frames cannot be decoded")
+            raise unusable(f"{lost} of the {len(indices)} selected frames cannot be decoded")
         if lost:
             reporter.note(f"{lost} frames cannot be decoded; a neighbour is shown instead.")
             frames[done:] = frames[done - 1]
     return frames
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A file and its video stream."""
-    import av
-
-    if not path.is_file():
-        raise MissingFileError(
-            what=f"driving_video is {str(path)!r}, and there is no such file.",
-            why="The motion is taken from this video.",
-            fix="Check the path; quote it if it holds spaces.",
-        )
-    try:
-        with av.open(str(path.resolve()), metadata_errors="replace") as container:
-            cover = av.stream.Disposition.attached_pic
-            videos = [s for s in container.streams.video if not s.disposition & cover]
-            if not videos or _PLAYLISTS & set(container.format.name.split(",")):
-                raise _unusable(f"{path.name!r} holds no video")
-            yield container, videos[0]
-    except av.FFmpegError as error:
-        raise _unusable(f"{path.name!r} cannot be read as a video ({error.strerror})") from None
-
-
-def _unusable(what: str) -> InputError:
-    return InputError(
-        what=f"{what}.",
-        why="The motion is taken from the frames of the driving video.",
-        fix="Check that it plays in a video player, convert it to MP4, or choose another one.",
-    )
-
-
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    import av
-
-    for packet in container.demux(stream):
-        with suppress(av.error.InvalidDataError):  # what follows a damaged packet may be good
-            yield from packet.decode()
-
-
-def _read_frames(
-    path: Path, facts: VideoFacts, indices: tuple[int, ...], reporter: Reporter
-) -> Generator[tuple[int, np.ndarray], None, None]:
-    """The wanted frames with their positions, as upright [H, W, 3] that live until the next."""
-    from av.video.reformatter import VideoReformatter
-
-    position_of = {stamp: position for position, stamp in enumerate(facts.time_stamps)}
-    wanted, position, reformatter = set(indices), -1, VideoReformatter()
-    with _opened(path) as (container, stream):
-        stream.thread_type = "AUTO"
-        if position_of and indices[0]:  # to the key frame before it
-            container.seek(facts.time_stamps[indices[0]], stream=stream)
-        for frame in _decoded(container, stream):
-            reporter.check_cancelled()
-            position = position_of.get(frame.pts, position + 1)
-            if position in wanted:
-                # The turn is the file's: asking each frame would keep it alive, in a cycle.
-                picture = _pixels(reformatter.reformat(frame, format="rgb24"))
-                yield position, turn_upright(picture, facts.turn)
-
-
-def _pixels(rgb: Any) -> np.ndarray:
-    plane, shape = rgb.planes[0], (rgb.height, rgb.width, 3)
-    return np.ndarray(shape, np.uint8, plane, strides=(plane.line_size, 3, 1))  # without a copy
-
-
-def _read_audio(path: Path, begin: float, length: float, reporter: Reporter) -> Audio | None:
-    """The sound from `begin` on the file's clock, `length` seconds or as far as it goes."""
-    import av
-
-    samples, rate, at, end = torch.empty(0, 0), 0, None, 0
-    resampler = av.AudioResampler(format="fltp")
-    try:
-        with _opened(path) as (container, _):
-            for frame in _decoded(container, container.streams.audio[0]):
-                reporter.check_cancelled()
-                for part in resampler.resample(frame):
-                    block, rate = torch.from_numpy(part.to_ndarray()), part.sample_rate
-                    due = at or 0 if frame.time is None else round((frame.time - begin) * rate)
-                    if at is None:
-                        samples = torch.zeros(len(block), round(length * rate))
-                    if at is None or abs(due - at) > _SOUND_GAP_SECONDS * rate:
-                        at = due
-                    kept = block[:, max(0, -at) : max(0, samples.shape[1] - at)]
-                    samples[:, max(0, at) :][:, : kept.shape[1]] = kept
-                    at += block.shape[1]
-                    end = max(end, min(at, samples.shape[1]))
-                if at is not None and at >= samples.shape[1]:
-                    break
-    except (InputError, ValueError):  # sound is not worth the loss of the run
-        reporter.note(f"The sound of {path.name!r} cannot be read; it is left out.")
-        return None
-    return Audio(samples[:, :end], rate) if end else None

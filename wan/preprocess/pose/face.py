@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import GeometryError
-from ..progress import Reporter, Silent, phase
+from ...errors import GeometryError
+from ...progress import Reporter, Silent, phase
 from .detect import Frames, pixels
-from .pose import PoseTrack, to_pixels
+from .track import PoseTrack, to_pixels
 
 Array = np.ndarray
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import GeometryError, InputError, ModelError
-from ..progress import Reporter, Silent, phase
+from ...errors import GeometryError, InputError, ModelError
+from ...progress import Reporter, Silent, phase
 from .onnx import OnnxModel
 
 Array = np.ndarray

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError, ModelError
-from ..progress import Reporter, Silent, phase
+from ...errors import InputError, ModelError
+from ...progress import Reporter, Silent, phase
 from .detect import BATCH, Frames, PersonChoice, choose_boxes, detect_people, pixels
 from .onnx import OnnxModel
-from .pose import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions
+from .track import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions
 
 Array = np.ndarray
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import GeometryError, InputError
-from ..progress import Reporter, phase
-from .pose import (
+from ...errors import GeometryError, InputError
+from ...progress import Reporter, phase
+from ..pose.track import (
     FACE_POINTS,
     HAND_POINTS,
     Array,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import GeometryError, InputError
-from ..progress import Reporter, Silent, phase
+from ...errors import GeometryError, InputError
+from ...progress import Reporter, Silent, phase
 
 
 def binary_mask(mask: Tensor) -> Tensor:

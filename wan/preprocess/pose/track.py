@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from ..errors import GeometryError
+from ...errors import GeometryError
 
 Array = np.ndarray
 

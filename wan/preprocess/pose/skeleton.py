@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..progress import Reporter, Silent, phase
-from .pose import DRAW_THRESHOLD, HAND_BONES, LIMBS, Joint, PoseTrack, to_pixels
+from ...progress import Reporter, Silent, phase
+from .track import DRAW_THRESHOLD, HAND_BONES, LIMBS, Joint, PoseTrack, to_pixels
 
 Array = np.ndarray
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import MissingFileError, ModelError, UnavailableError
-from ..residency import Part, Placement
-from .pose import Array, PoseTrack, select_frames
+from ...errors import MissingFileError, ModelError, UnavailableError
+from ...residency import Part, Placement
+from ..pose.track import Array, PoseTrack, select_frames
 from .segment import key_points, plan_chunks
 
 _MODEL_TYPE = "sam2_video"

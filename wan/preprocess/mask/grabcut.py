@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .pose import HAND_BONES, LIMBS, Array, Joint, PoseTrack, to_pixels
+from ..pose.track import HAND_BONES, LIMBS, Array, Joint, PoseTrack, to_pixels
 from .segment import POINT_SCORE
 
 NOTE = (

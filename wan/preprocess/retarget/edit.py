@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import GeometryError, InputError, MissingFileError
-from ..progress import Reporter, phase
-from .pose import Array, Joint, PoseTrack
-from .resize import letterbox
+from ...errors import GeometryError, InputError, MissingFileError
+from ...media.resize import letterbox
+from ...progress import Reporter, phase
+from ..pose.track import Array, Joint, PoseTrack
 
 log = logging.getLogger("wan_local")
 

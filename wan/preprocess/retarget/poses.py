@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
+from ..pose.track import LIMBS, Array, Joint, PoseTrack, to_fractions, to_pixels
 from .bones import (
     ANKLES,
     HIPS,
@@ -24,7 +25,6 @@ from .bones import (
     rebuild,
 )
 from .hands import move_hand
-from .pose import LIMBS, Array, Joint, PoseTrack, to_fractions, to_pixels
 
 log = logging.getLogger("wan_local")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingFileError, ModelError, UnavailableError
-from ..progress import Reporter, Silent
+from ...errors import MissingFileError, ModelError, UnavailableError
+from ...progress import Reporter, Silent
 from .onnx_file import data_files
 
 Array = np.ndarray

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GeometryError, InputError
+from ...errors import GeometryError, InputError
 from .detect import PersonChoice, choose_boxes
-from .pose import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions, to_pixels
+from .track import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions, to_pixels
 
 Array = np.ndarray
 PoseKeypoint = list[dict[str, Any]]

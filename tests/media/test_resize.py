@@ -4,15 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from wan_local.wan.errors import GeometryError
-from wan_local.wan.preprocess.resize import (
+from wan_local.wan.media.resize import (
     FrameFit,
     letterbox,
-    quarter_turn,
     resize_by_area,
     resize_to,
     to_pixels,
-    turn_upright,
 )
+from wan_local.wan.media.turn import quarter_turn, turn_upright
 from wan_local.wan.progress import Silent
 
 A720, A480 = 1280 * 720, 832 * 480

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pose import Array, Joint
+from ..pose.track import Array, Joint
 
 HAND_SCORE = 0.4  # Wan2.2 retarget_pose.py, deal_hand_keypoints
 _WRISTS = [Joint.RIGHT_WRIST, Joint.LEFT_WRIST]

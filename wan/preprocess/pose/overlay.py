@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..progress import Reporter, Silent, phase
+from ...progress import Reporter, Silent, phase
 from .detect import Frames, pixels
 from .face import FaceBoxes
-from .pose import DRAW_THRESHOLD, PoseTrack
 from .skeleton import draw_frame
+from .track import DRAW_THRESHOLD, PoseTrack
 
 Array = np.ndarray
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ..errors import MissingFileError, ModelError
-from ..residency import Part, Placement
+from ...errors import MissingFileError, ModelError
+from ...residency import Part, Placement
 from .edit import ALTERNATIVE, DOWNLOAD
 
 _INDEX = "model_index.json"

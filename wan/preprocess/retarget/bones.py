@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from .pose import LIMBS, Array, Joint, PoseTrack
+from ..pose.track import LIMBS, Array, Joint, PoseTrack
 
 # Wan2.2 retarget_pose.py: scores that make a joint count when a body is classified, and when its
 # height is measured.

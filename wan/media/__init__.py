@@ -1,0 +1,1 @@
+"""Pictures, video files and sound as arrays: foundation of every room."""

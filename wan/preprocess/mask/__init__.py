@@ -1,0 +1,1 @@
+"""The person to replace: segmented, masked, cut out."""

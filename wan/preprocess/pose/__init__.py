@@ -1,0 +1,1 @@
+"""People and their poses: found, measured, converted and drawn."""

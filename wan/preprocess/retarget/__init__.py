@@ -1,0 +1,1 @@
+"""One body's motion on another body's proportions."""
