@@ -30,9 +30,10 @@ from wan.payloads import Variant
 from wan.progress import Silent
 from wan.residency import DevicePlacement
 from wan.sample.cache import MagCache, TeaCache
-from wan.sample.denoise import SampleOptions, SampleSettings, sample_video
 from wan.sample.guidance import Guidance
 from wan.sample.rope import Riflex
+from wan.sample.settings import SampleOptions, SampleSettings
+from wan.sample.video import sample_video
 from wan.tiny import default_folder, ensure_tiny, tiny_files
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample.png"

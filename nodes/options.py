@@ -5,9 +5,9 @@ from comfy_api.latest import io
 from ..wan.params import I2V_APP
 from ..wan.sample.cache import MagCache, TeaCache
 from ..wan.sample.cache.plan import RESOLUTIONS
-from ..wan.sample.denoise import SampleOptions
 from ..wan.sample.guidance import Guidance
 from ..wan.sample.rope import Riflex
+from ..wan.sample.settings import SampleOptions
 from . import compat
 from .inputs import from_param
 from .sockets import WanCache, WanGuidance, WanOptions

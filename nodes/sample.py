@@ -5,7 +5,8 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..wan.params import I2V_APP
-from ..wan.sample.denoise import PLAIN_GUIDANCE, PLAIN_OPTIONS, SampleSettings, sample_video
+from ..wan.sample.settings import PLAIN_GUIDANCE, PLAIN_OPTIONS, SampleSettings
+from ..wan.sample.video import sample_video
 from . import compat
 from .host import NodeReporter
 from .inputs import from_param, seed_input

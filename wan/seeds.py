@@ -8,16 +8,24 @@ import torch
 from torch import Tensor
 
 from .geometry import LATENT_CHANNELS, LatentShape
+from .progress import Reporter
 
 MAX_DRAWN_SEED = 2**31 - 1
 """Drawn seeds stay small enough to be read out and typed in again."""
 
 
-def resolve_seed(seed: int | None) -> int:
-    """The seed to use: `seed` itself, or a drawn one for None and negative values."""
-    if seed is None or seed < 0:
-        return secrets.randbelow(MAX_DRAWN_SEED + 1)
-    return seed
+def resolve_seed(seed: int | None, reporter: Reporter | None = None) -> int:
+    """The seed to use: `seed` itself, or a drawn one, which the reporter is told.
+
+    Args:
+        seed: None and negative values ask for a drawn one.
+    """
+    if seed is not None and seed >= 0:
+        return seed
+    drawn = secrets.randbelow(MAX_DRAWN_SEED + 1)
+    if reporter is not None:
+        reporter.note(f"seed {drawn} was drawn")
+    return drawn
 
 
 def make_generator(seed: int) -> torch.Generator:

@@ -8,11 +8,12 @@ from wan_local.wan.errors import GeometryError, InputError, ModelError
 from wan_local.wan.progress import Silent
 from wan_local.wan.sample.attention import kernel_problem, sage_problem
 from wan_local.wan.sample.cache import MagCache, ResidualCache, TeaCache
-from wan_local.wan.sample.denoise import SampleOptions, SampleSettings, sample_video
-from wan_local.wan.sample.forward import Branch, Step, predict_velocities
+from wan_local.wan.sample.forward import Branch, Step, embed_context, predict_velocities
 from wan_local.wan.sample.guidance import Guidance, guide
 from wan_local.wan.sample.rope import Riflex, rotary_tables
 from wan_local.wan.sample.schedule import Solver
+from wan_local.wan.sample.settings import SampleOptions, SampleSettings
+from wan_local.wan.sample.video import sample_video
 from wan_local.wan.seeds import draw_noise, make_generator
 
 SETTINGS = SampleSettings(steps=4, guidance=Guidance(5.0, cfg_star=False), seed=7)
@@ -54,7 +55,10 @@ def test_forward_equals_the_modules_own(i2v, text, condition):
         expected = transformer(
             hidden, timestep, text.positive, condition.image_embeds, return_dict=False
         )[0]
-        branches = [Branch(t, condition.image_embeds) for t in (text.positive, text.negative)]
+        branches = [
+            Branch(embed_context(transformer, t, condition.image_embeds))
+            for t in (text.positive, text.negative)
+        ]
         rotary = rotary_tables(transformer.rope, condition.shape, None, hidden.device)
         step = Step(ResidualCache(), numbers=(0, 1))
         ours = predict_velocities(

@@ -18,9 +18,10 @@ from ..media.picture import read_picture
 from ..payloads import ImageCondition, VideoLatents, WanModel
 from ..progress import Reporter
 from ..sample.cache import TeaCache
-from ..sample.denoise import SampleOptions, SampleSettings, sample_video
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
+from ..sample.settings import SampleOptions, SampleSettings
+from ..sample.video import sample_video
 from ..save.video import check_writable, to_uint8, write_video
 from .result import RunResult
 

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from .cache import ResidualCache
+from .face import FaceKeys, attend_to_face
 
 Rotary = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Branch:
-    """What one prediction is conditioned on, in the transformer's precision, on its device."""
+    """What one prediction is conditioned on, embedded once for all steps."""
 
-    text: Tensor
-    """[1, 512, text_dim]."""
-    images: Tensor
-    """[images, tokens, image_dim]."""
+    context: Tensor
+    """[1, image tokens + 512, dim] in the transformer's precision: images first, then text."""
+    faces: tuple[FaceKeys, ...] = ()
+    """One per face adapter of an Animate transformer; none on the others."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,49 @@ class Step:
     """Which branches these are to the cache: 0 conditional, 1 unconditional."""
 
 
+def embed_context(transformer: nn.Module, text: Tensor, images: Tensor) -> Tensor:
+    """What the cross-attention of every block looks at.
+
+    Args:
+        transformer: a diffusers Wan transformer.
+        text: [1, 512, text_dim] in its precision, on its device.
+        images: [images, tokens, image_dim], likewise.
+    Returns:
+        [1, image tokens + 512, dim]. Image tokens first: the blocks split the two at 512 from
+        the end.
+    """
+    embedder = transformer.condition_embedder
+    return torch.cat([embedder.image_embedder(images), embedder.text_embedder(text)], dim=1)
+
+
+def embed_time(transformer: nn.Module, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The time embedding and the modulation of the blocks.
+
+    Args:
+        timestep: [1] int64.
+        like: a tensor of the precision that is wanted.
+    Returns:
+        [1, dim] and [1, 6, dim].
+    """
+    embedder = transformer.condition_embedder
+    weight = next(embedder.time_embedder.parameters())
+    waves = embedder.timesteps_proj(timestep).to(weight.dtype)
+    time = embedder.time_embedder(waves).type_as(like)
+    return time, embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1))
+
+
+def embed_pose(transformer: nn.Module, pose: Tensor) -> Tensor:
+    """Tokens that the pose video adds to those of the latents.
+
+    Args:
+        transformer: a diffusers `WanAnimateTransformer3DModel`.
+        pose: [1, 16, T, H/8, W/8] in its precision, on its device.
+    Returns:
+        [1, dim, T, H/16, W/16].
+    """
+    return transformer.pose_patch_embedding(pose)
+
+
 def predict_velocities(
     transformer: nn.Module,
     latents: Tensor,
@@ -44,6 +88,7 @@ def predict_velocities(
     rotary: Rotary,
     step: Step,
     check: Callable[[], None],
+    pose: Tensor | None = None,
 ) -> list[Tensor]:
     """The transformer's predictions for several branches in one pass through its weights.
 
@@ -51,32 +96,25 @@ def predict_velocities(
     separate passes, and weights that are streamed in are streamed once.
 
     Args:
-        transformer: a diffusers `WanTransformer3DModel`.
+        transformer: a diffusers `WanTransformer3DModel` or `WanAnimateTransformer3DModel`.
         latents: [1, 36, T, H/8, W/8]: noisy latents, mask, conditioning latents.
         timestep: [1] int64.
-        branches: text and images; conditional first.
+        branches: conditional first.
         rotary: tables for this shape, see `rotary_tables`.
         step: what the cache does.
         check: called before every block; raises to cancel.
+        pose: from `embed_pose`, for all latent frames but the first.
     Returns:
         One [1, 16, T, H/8, W/8] per branch in the transformer's precision, equal to the module's
         own forward.
     """
-    tokens = transformer.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
-    embedded = [
-        transformer.condition_embedder(timestep, branch.text, branch.images) for branch in branches
-    ]
-    time, modulation = embedded[0][0], embedded[0][1].unflatten(1, (6, -1))
+    patches = transformer.patch_embedding(latents)
+    if pose is not None:
+        patches[:, :, 1:] += pose
+    tokens = patches.flatten(2).transpose(1, 2).contiguous()
+    time, modulation = embed_time(transformer, timestep, branches[0].context)
     if step.is_computed:
-        # Image tokens first: the blocks split the two at 512 from the end.
-        contexts = [torch.cat([images, text], dim=1) for _, _, text, images in embedded]
-        hidden = [tokens] * len(branches)
-        for block in transformer.blocks:
-            check()
-            hidden = [
-                block(state, context, modulation, rotary)
-                for state, context in zip(hidden, contexts, strict=True)
-            ]
+        hidden = _run_blocks(transformer, tokens, branches, modulation, rotary, check)
         if step.is_reused:
             for number, state in zip(step.numbers, hidden, strict=True):
                 step.residuals.store(number, tokens, state)
@@ -84,6 +122,38 @@ def predict_velocities(
         check()
         hidden = [step.residuals.apply(number, tokens) for number in step.numbers]
     return [project(transformer, state, time, latents.shape) for state in hidden]
+
+
+def _run_blocks(
+    transformer: nn.Module,
+    tokens: Tensor,
+    branches: Sequence[Branch],
+    modulation: Tensor,
+    rotary: Rotary,
+    check: Callable[[], None],
+) -> list[Tensor]:
+    hidden = [tokens] * len(branches)
+    for index, block in enumerate(transformer.blocks):
+        check()
+        hidden = [
+            block(state, branch.context, modulation, rotary)
+            for state, branch in zip(hidden, branches, strict=True)
+        ]
+        if branches[0].faces:
+            hidden = [
+                _adapt_to_face(transformer, index, state, branch.faces)
+                for state, branch in zip(hidden, branches, strict=True)
+            ]
+    return hidden
+
+
+def _adapt_to_face(
+    transformer: nn.Module, block: int, hidden: Tensor, faces: Sequence[FaceKeys]
+) -> Tensor:
+    number, rest = divmod(block, transformer.config.inject_face_latents_blocks)
+    if rest:
+        return hidden
+    return attend_to_face(transformer.face_adapter[number], hidden, faces[number]) + hidden
 
 
 def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
