@@ -24,6 +24,7 @@ log = logging.getLogger("wan_local")
 # The bar moves in thousandths, so that phases of different length share it.
 _BAR = 1000
 _PREVIEW_PIXELS = 512
+_EVERYTHING = 1e30  # bytes; what the host itself asks for to unload all models
 
 
 class NodeReporter:
@@ -64,6 +65,10 @@ class NodeReporter:
     def note(self, text: str) -> None:
         """A line in the log and under the node."""
         log.info(text)
+        self.status(text)
+
+    def status(self, text: str) -> None:
+        """A line under the node, in place of the one before."""
         server = _server()
         if server is not None and self._node_id is not None:
             server.send_progress_text(text, self._node_id)
@@ -139,6 +144,15 @@ class _HostOwned:
 
         with self._turns.take(patches, prepare, self._rest.restore):
             yield self._plain.model.model
+
+    def release(self) -> None:
+        def unload() -> None:
+            holder = self._plain.model
+            loaded = memory.current_loaded_models
+            others = [m for m in loaded if m.model is None or m.model.model is not holder]
+            memory.free_memory(_EVERYTHING, self._plain.load_device, keep_loaded=others)
+
+        self._turns.if_idle(unload)
 
     def _patcher(self, patches: Patches) -> ModelPatcher:
         if patches != self._patched[0]:

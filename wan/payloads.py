@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from .errors import ModelError
 from .geometry import LatentShape, latent_shape
+from .media.sequence import Frames
 
 if TYPE_CHECKING:
     from .residency import Part
@@ -49,6 +52,22 @@ class WanModel:
     tokenizer: Tokenizer
     is_tiny: bool = False
     """True for the random miniatures: their pictures are noise by nature."""
+    identity: tuple[Any, ...] = ()
+    """What the files were when they were found: equal only if they are."""
+
+
+def expect_animate(model: WanModel) -> None:
+    """Refuse weights that cannot animate a character.
+
+    Raises:
+        ModelError: the model is of another variant.
+    """
+    if model.variant is not Variant.ANIMATE:
+        raise ModelError(
+            what=f"{model.name!r} is made for {model.variant.value}.",
+            why="Character animation needs weights with a pose embedding and a face adapter.",
+            fix="Choose Wan 2.2 Animate weights in Wan Model Loader.",
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,93 @@ class ImageCondition:
         """Latents to sample, the end frame's own one included."""
         video = latent_shape(self.width, self.height, self.num_frames)
         return replace(video, frames=video.frames + 1) if self.has_end_latent else video
+
+
+class Mode(str, Enum):
+    """What becomes of the driving video in a character animation."""
+
+    ANIMATION = "animation"
+    """The reference picture moves like the person in the driving video."""
+    REPLACEMENT = "replacement"
+    """The character takes the person's place in the driving video."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a character is put into."""
+
+    background: Frames
+    """T frames [H, W, 3] uint8, black where the person was."""
+    mask: Tensor
+    """[T, H, W] uint8, 1 = what is to be made anew."""
+
+
+@dataclass(frozen=True)
+class Relighting:
+    """The LoRA that fits a character to the light of a scene."""
+
+    path: Path
+    """Its file."""
+    strength: float = 1.0
+    """0 leaves the weights as they are."""
+
+
+@dataclass(frozen=True)
+class AnimateCondition:
+    """What a character animation of any length is conditioned on, beside the text.
+
+    The frames are made when their clip is sampled.
+    """
+
+    reference: Tensor
+    """[H, W, 3] uint8: the character, letterboxed to the size of the video."""
+    reference_latents: Tensor
+    """[1, 16, 1, H/8, W/8] float32 on the CPU: normalised VAE latents of it."""
+    image_embeds: Tensor
+    """[1, tokens, image_dim] float32: image encoder features of it."""
+    poses: Frames
+    """T frames [H, W, 3] uint8: the skeleton."""
+    faces: Frames
+    """T square frames uint8: the driving face, 512 x 512."""
+    scene: Scene | None = None
+    """For replacement."""
+    relighting: Relighting | None = None
+    """For replacement."""
+
+    @property
+    def mode(self) -> Mode:
+        """Told by whether there is a scene."""
+        return Mode.ANIMATION if self.scene is None else Mode.REPLACEMENT
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the driving video, T."""
+        return len(self.poses)
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.reference.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.reference.shape[0]
+
+
+@dataclass(frozen=True)
+class ClipCondition:
+    """What one clip of a character animation is conditioned on, encoded."""
+
+    known: Tensor
+    """[1, 20, n+2, H/8, W/8] float32 on the CPU: mask (1 = given) and latents, of the reference
+    picture first and then of the clip's 4n+1 frames."""
+    pose: Tensor
+    """[1, 16, n+1, H/8, W/8] float32 on the CPU: normalised VAE latents of the skeleton."""
+    faces: Tensor
+    """[4n+1, 3, size, size] float32 in -1..1, in the size of the model's motion encoder."""
+    image_embeds: Tensor
+    """[1, tokens, image_dim] float32."""
 
 
 @dataclass(frozen=True)

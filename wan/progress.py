@@ -35,6 +35,10 @@ class Reporter(Protocol):
         """One line the user should see (a drawn seed, a changed value, a warning)."""
         ...
 
+    def status(self, text: str) -> None:
+        """What is happening now, in place of what was said last; comes often."""
+        ...
+
 
 class Silent:
     """A reporter that nobody watches and nobody cancels."""
@@ -49,6 +53,9 @@ class Silent:
         """Never cancels."""
 
     def note(self, text: str) -> None:
+        """Ignore."""
+
+    def status(self, text: str) -> None:
         """Ignore."""
 
 

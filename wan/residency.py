@@ -96,6 +96,10 @@ class Owned(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Take the weights off the device, unless they are in use; the next use brings them back."""
+        ...
+
 
 class Placement(Protocol):
     """Decides where modules live and compute."""
@@ -228,6 +232,12 @@ class Turns:
                 elif self._users[-1].patches != patches:
                     prepare(self._users[-1].patches)
 
+    def if_idle(self, action: Callable[[], None]) -> None:
+        """Do something while nobody uses the weights, or nothing if somebody does."""
+        with self._changed:
+            if not self._users:
+                action()
+
     def _may_enter(self, user: _User) -> bool:
         return all(user.thread == o.thread or user.patches == o.patches for o in self._users)
 
@@ -259,9 +269,14 @@ class _DeviceOwned:
         self._weights.apply(patches, self._placement.device)
         self._weights.module.to(self._placement.device)
 
+    def release(self) -> None:
+        self._turns.if_idle(self._take_off)
+
     def _release(self) -> None:
-        if not self._placement.offload:
-            return
+        if self._placement.offload:
+            self._take_off()
+
+    def _take_off(self) -> None:
         cpu = torch.device("cpu")
         if self._placement.device.type != "cpu":
             # Patching again on a GPU takes a fraction of what copying patched weights back and
@@ -310,6 +325,11 @@ class Part(Generic[M]):
     def is_loaded(self) -> bool:
         """Whether the weights have been read."""
         return self._source.owned is not None
+
+    def release(self) -> None:
+        """Take the weights off the device, unless they are in use or were never read."""
+        if self._source.owned is not None:
+            self._source.owned.release()
 
     def patched(self, patch: WeightPatch) -> Part[M]:
         """This part with one more patch; itself where the strength is 0. Shares the module."""

@@ -16,6 +16,11 @@ from .residency import DevicePlacement
 _VARIANTS = {"wan2-1-i2v": (Variant.I2V, Variant.FLF2V), "wan-2-2-animate-v2v": (Variant.ANIMATE,)}
 
 
+# From here on the number of items means nothing to the reader, only the share of them.
+_MANY = 10_000
+_LONG = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+
+
 class TerminalReporter:
     """Shows each phase as a bar on stderr, notes as lines; Ctrl-C cancels by itself."""
 
@@ -40,7 +45,10 @@ class TerminalReporter:
 
         if self._bar is not None:
             self._bar.close()
-        self._bar = tqdm(total=total, desc=f"{phase:>18}", file=sys.stderr, unit="")
+        form = _LONG if total >= _MANY else None
+        self._bar = tqdm(
+            total=total, desc=f"{phase:>18}", file=sys.stderr, unit="", bar_format=form
+        )
 
     def update(self, done: int, preview: Preview | None = None) -> None:
         """Move the bar."""
@@ -49,6 +57,11 @@ class TerminalReporter:
 
     def check_cancelled(self) -> None:
         """Nothing to ask: an interrupt arrives as an exception."""
+
+    def status(self, text: str) -> None:
+        """Show it behind the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""

@@ -7,11 +7,11 @@ from wan_local.wan.encode.condition import (
     condition_on_image,
     frame_mask,
     needs_end_latent,
-    pack_frame_mask,
     video_size,
 )
 from wan_local.wan.encode.image import encode_images, squash
 from wan_local.wan.encode.latents import encode_chunks
+from wan_local.wan.encode.mask import pack_mask
 from wan_local.wan.errors import GeometryError, InputError, MissingFileError
 from wan_local.wan.media.picture import cover_picture, read_picture, resize_picture
 from wan_local.wan.payloads import Variant
@@ -33,15 +33,15 @@ def flags(frames, *known):
 
 
 def test_a21_mask_of_a_first_frame():
-    assert pack_frame_mask(flags(9, 0)).tolist() == [[1, 0, 0]] * 4
-    long = pack_frame_mask(flags(81, 0))
+    assert pack_mask(flags(9, 0)).tolist() == [[1, 0, 0]] * 4
+    long = pack_mask(flags(81, 0))
     assert long.shape == (4, 21) and long.sum() == 4
 
 
 def test_a21_mask_of_a_first_and_a_last_frame():
-    packed = pack_frame_mask(flags(9, 0, 8)).tolist()
+    packed = pack_mask(flags(9, 0, 8)).tolist()
     assert packed == [[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 1]]
-    assert pack_frame_mask(flags(81, 0, 80)).sum() == 5
+    assert pack_mask(flags(81, 0, 80)).sum() == 5
 
 
 def test_a21_mask_of_an_end_frame_with_a_latent_of_its_own():

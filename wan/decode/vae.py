@@ -17,7 +17,11 @@ from ..tiling import Tile, TilePlan, blend_tiles, plan_tiles
 
 
 def decode_frames(
-    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int = 0
+    model: WanModel,
+    video: VideoLatents,
+    reporter: Reporter,
+    tile_size: int = 0,
+    signed: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Decode latents in order.
 
@@ -29,6 +33,8 @@ def decode_frames(
         video: latents of 4n+1 frames; latent frames beyond those are not decoded.
         reporter: told once per latent frame and tile.
         tile_size: side of the tiles in pixels, 0 (whole pictures), 128 or 256.
+        signed: frames in -1..1 as the model knows them, so that they can be encoded again without
+            having been rounded.
     Yields:
         (index of the first frame, frames [1 or 4, H, W, 3] float32 in 0..1 on the CPU).
     Raises:
@@ -38,17 +44,21 @@ def decode_frames(
     """
     plan = _plan(video, tile_size)
     if len(plan.tiles) > 1:
-        result = decode_video(model, video, reporter, tile_size)
+        result = decode_video(model, video, reporter, tile_size, signed)
         for first in (0, *range(1, video.num_frames, TEMPORAL_STRIDE)):
             yield first, result[first : first + TEMPORAL_STRIDE if first else 1]
         return
     for frames, _, _, pixels in _decode(model, video, plan, tile_size, reporter):
         _, colours, length, height, width = pixels.shape
-        yield frames.start, _write(pixels, torch.empty(length, height, width, colours))
+        yield frames.start, _write(pixels, torch.empty(length, height, width, colours), signed)
 
 
 def decode_video(
-    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int = 0
+    model: WanModel,
+    video: VideoLatents,
+    reporter: Reporter,
+    tile_size: int = 0,
+    signed: bool = False,
 ) -> Tensor:
     """All frames of a video, [T, H, W, 3] float32 in 0..1 on the CPU; memory is taken once.
 
@@ -58,7 +68,7 @@ def decode_video(
     height, width = plan.height * SPATIAL_STRIDE, plan.width * SPATIAL_STRIDE
     result = torch.empty(video.num_frames, height, width, 3)
     for frames, rows, columns, pixels in _decode(model, video, plan, tile_size, reporter):
-        _write(pixels, result[frames, rows, columns])
+        _write(pixels, result[frames, rows, columns], signed)
     return result
 
 
@@ -109,8 +119,8 @@ def _decode(
 
 
 @torch.inference_mode()
-def _write(pixels: Tensor, frames: Tensor) -> Tensor:
-    """Write decoded pixels [1, 3, t, h, w] over `frames` [t, h, w, 3] on the CPU, as 0..1."""
+def _write(pixels: Tensor, frames: Tensor, signed: bool) -> Tensor:
+    """Write decoded pixels [1, 3, t, h, w] over `frames` [t, h, w, 3] on the CPU."""
     # A device reorders faster than the CPU does; on the CPU no second copy is made.
     on_host = pixels.device == frames.device
     staged = frames if on_host else torch.empty_like(frames, device=pixels.device)
@@ -119,5 +129,7 @@ def _write(pixels: Tensor, frames: Tensor) -> Tensor:
     for index, frame in enumerate(staged):
         for colour in range(frame.shape[-1]):
             frame[..., colour].copy_(pixels[0, colour, index])
-        frame.clamp_(-1, 1).add_(1).div_(2)
+        frame.clamp_(-1, 1)
+        if not signed:
+            frame.add_(1).div_(2)
     return frames if on_host else frames.copy_(staged)

@@ -17,6 +17,7 @@ from ..progress import Reporter, phase
 from ..tiling import plan_tiles
 from .image import encode_images
 from .latents import encode_chunks
+from .mask import pack_mask
 
 # Areas that the weights were trained at: Wan2.1 wan/configs/__init__.py.
 _AREAS = {"480p": 832 * 480, "720p": 1280 * 720}
@@ -51,19 +52,6 @@ class _Plan:
     has_end_latent: bool
 
 
-def pack_frame_mask(known: Tensor) -> Tensor:
-    """Pack one flag per frame into the four mask channels of Wan's latents.
-
-    Args:
-        known: [T], 1 = this frame is given, T = 4n+1.
-    Returns:
-        [4, n+1]: frame 0 fills all four rows of latent 0, frame f > 0 lands at row (f+3) mod 4
-        of latent (f+3) div 4.
-    Source: Wan2.1 wan/image2video.py.
-    """
-    return torch.cat([known[:1].repeat(4), known[1:]]).view(-1, 4).T
-
-
 def frame_mask(num_frames: int, has_end: bool, has_end_latent: bool) -> Tensor:
     """Mask channels of a video whose first frame, and perhaps its last, is given.
 
@@ -78,7 +66,7 @@ def frame_mask(num_frames: int, has_end: bool, has_end_latent: bool) -> Tensor:
     known[0] = 1
     if has_end and not has_end_latent:
         known[-1] = 1
-    mask = pack_frame_mask(known)
+    mask = pack_mask(known)
     return torch.cat([mask, torch.ones(4, 1)], dim=1) if has_end_latent else mask
 
 

@@ -30,7 +30,7 @@ def encode_chunks(
     Args:
         vae: a diffusers `AutoencoderKLWan` on its device.
         chunks: each [1, 3, 1 or 4, H, W] in -1..1, the first of one frame; H and W are multiples
-            of 8. The same tensor may come several times. With tiles they are read once per tile.
+            of 8. They are asked for one by one, once per tile, so they may be made at that moment.
         reporter: asked between chunks whether to go on.
         tile_size: side of the tiles in pixels, 0 (whole pictures), 128 or 256.
         advance: called once per chunk and tile: `len(chunks)` times the tiles of `plan_tiles`.
@@ -41,15 +41,17 @@ def encode_chunks(
         InputError: another tile size.
     Source: Wan2.1 wan/modules/vae.py; untiled equal to `AutoencoderKLWan.encode` of the video.
     """
-    chunks = list(chunks)
-    height, width = _latent_size(chunks)
-    plan = plan_tiles(height, width, tile_size)
+    if not chunks:
+        raise _wrong_length(0, 0)
+    size = tuple(chunks[0].shape[-2:])
+    plan = plan_tiles(*_latent_size(size), tile_size)
     weight = next(vae.parameters())
 
     def encode_tile(tile: Tile) -> Iterator[Tensor]:
         memory: list[Tensor | None] = []
         rows, columns = tile.area(SPATIAL_STRIDE)
-        for chunk in chunks:
+        for number in range(len(chunks)):
+            chunk = _checked(chunks[number], number, size)
             if chunk.shape[2] == 1:
                 memory = empty_memory(vae.encoder)
             pixels = chunk[..., rows, columns].to(weight.device, weight.dtype)
@@ -59,7 +61,7 @@ def encode_chunks(
             advance()
             yield latents
 
-    result = torch.empty(1, LATENT_CHANNELS, len(chunks), height, width)
+    result = torch.empty(1, LATENT_CHANNELS, len(chunks), plan.height, plan.width)
     for frames, rows, columns, latents in blend_tiles(
         plan, 1, encode_tile, reporter.check_cancelled
     ):
@@ -68,22 +70,34 @@ def encode_chunks(
     return result.sub_(mean).div_(std)
 
 
-def _latent_size(chunks: Sequence[Tensor]) -> tuple[int, int]:
-    """Height and width in latents of chunks that can be encoded together."""
-    lengths = [chunk.shape[2] for chunk in chunks]
-    if not lengths or lengths[0] != 1 or not set(lengths) <= {1, TEMPORAL_STRIDE}:
-        raise GeometryError(
-            what=f"The video comes in chunks of {lengths} frames.",
-            why="The VAE encodes one frame and after it four at a time.",
-            fix="Use chunks of 1, 4, 4, ... frames.",
-        )
-    sizes = {tuple(chunk.shape[-2:]) for chunk in chunks}
-    height, width = min(sizes)
-    if len(sizes) > 1 or height % SPATIAL_STRIDE or width % SPATIAL_STRIDE:
-        named = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
-        raise GeometryError(
-            what=f"The frames to encode are {named}.",
-            why=f"They must all have the same size, a multiple of {SPATIAL_STRIDE} pixels.",
-            fix="Resize all of them to the size of the video.",
-        )
+def _checked(chunk: Tensor, number: int, size: tuple[int, ...]) -> Tensor:
+    length = chunk.shape[2]
+    if length not in ((1, TEMPORAL_STRIDE) if number else (1,)):
+        raise _wrong_length(number, length)
+    found = tuple(chunk.shape[-2:])
+    if found != size:
+        raise _wrong_size(f"{found[1]}x{found[0]} after {size[1]}x{size[0]}")
+    return chunk
+
+
+def _latent_size(size: tuple[int, ...]) -> tuple[int, int]:
+    height, width = size
+    if height % SPATIAL_STRIDE or width % SPATIAL_STRIDE:
+        raise _wrong_size(f"{width}x{height}")
     return height // SPATIAL_STRIDE, width // SPATIAL_STRIDE
+
+
+def _wrong_length(number: int, length: int) -> GeometryError:
+    return GeometryError(
+        what=f"Of the chunks of the video, number {number} has {length} frames.",
+        why="The VAE encodes one frame and after it four at a time.",
+        fix="Use chunks of 1, 4, 4, ... frames.",
+    )
+
+
+def _wrong_size(found: str) -> GeometryError:
+    return GeometryError(
+        what=f"The frames to encode are {found}.",
+        why=f"They must all have the same size, a multiple of {SPATIAL_STRIDE} pixels.",
+        fix="Resize all of them to the size of the video.",
+    )

@@ -75,8 +75,16 @@ def load_model(
         text_encoder=_part("text encoder", load_text_encoder, text_encoder, dtype, placement),
         image_encoder=_part("image encoder", load_image_encoder, image_encoder, dtype, placement),
         tokenizer=_tokenizer(files),
+        identity=_identity(files),
         is_tiny=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
     )
+
+
+def _identity(files: ModelFiles) -> tuple[Any, ...]:
+    paths = (files.transformer, files.vae, files.text_encoder, files.image_encoder)
+    # Of a folder its own time tells whether files in it were replaced by others.
+    stats = [(path, path.stat()) for path in paths if path is not None]
+    return tuple((str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats)
 
 
 def _expect_complete(files: ModelFiles) -> tuple[Path, Path, Path]:

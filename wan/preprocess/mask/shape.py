@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import GeometryError, InputError
+from ...media.sequence import MadeFrames
 from ...progress import Reporter, Silent, phase
 
 
@@ -173,6 +174,17 @@ def mask_background(frames: Tensor, mask: Tensor, reporter: Reporter | None = No
     return _change_frames(frames, mask, cut, "cut out mask", reporter)
 
 
+def background_video(frames: Tensor, mask: Tensor) -> MadeFrames:
+    """`mask_background` frame by frame, each when it is asked for.
+
+    Args, Raises: as `mask_background`.
+    """
+    fitting = _fitting_mask(frames, mask)
+    return MadeFrames(
+        len(frames), lambda number: (frames[number] * (1 - fitting[number, ..., None])).numpy()
+    )
+
+
 def preview(frames: Tensor, mask: Tensor, reporter: Reporter | None = None) -> Tensor:
     """The video with the masked area tinted red, to see what would be replaced.
 
@@ -201,16 +213,20 @@ def _change_frames(
     reporter: Reporter | None,
 ) -> Tensor:
     """A new video in which `change` wrote each frame from the old one and its mask [H, W, 1]."""
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != torch.uint8:
-        raise GeometryError(
-            what=f"The frames have the shape {list(frames.shape)} and type {frames.dtype}.",
-            why="A mask is put on [frames, height, width, 3] in 0..255.",
-            fix="Give the frames of a driving video as they were read.",
-        )
-    fitting = match_mask(mask, frames)
+    fitting = _fitting_mask(frames, mask)
     changed = torch.empty_like(frames, memory_format=torch.contiguous_format)
     with phase(reporter or Silent(), name, len(frames)) as advance:
         for frame, person, target in zip(frames, fitting, changed, strict=True):
             change(frame, person[..., None], target)
             advance()
     return changed
+
+
+def _fitting_mask(frames: Tensor, mask: Tensor) -> Tensor:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != torch.uint8:
+        raise GeometryError(
+            what=f"The frames have the shape {list(frames.shape)} and type {frames.dtype}.",
+            why="A mask is put on [frames, height, width, 3] in 0..255.",
+            fix="Give the frames of a driving video as they were read.",
+        )
+    return match_mask(mask, frames)

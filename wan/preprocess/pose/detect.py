@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
 
 import numpy as np
 
-from ...errors import GeometryError, InputError, ModelError
+from ...errors import InputError, ModelError
+from ...media.sequence import Frames, pixels
 from ...progress import Reporter, Silent, phase
 from .onnx import OnnxModel
 
@@ -32,13 +32,6 @@ _LEAST_OVERLAP = 0.3
 _REACH = 0.5  # of the box's diagonal
 _REACH_GROWTH = 0.1  # more for each frame since the person was last seen
 _MOST_GROWTH = 2.0  # between two boxes of one person, by area
-
-
-class Frames(Protocol):
-    """A video: uint8 frames [H, W, 3] RGB by number, for example one array [T, H, W, 3]."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, number: int) -> Array: ...
 
 
 class PersonRule(str, Enum):
@@ -65,28 +58,6 @@ class PersonChoice:
     """For POINT: fraction of the frame's width."""
     y: float = 0.5
     """For POINT: fraction of the frame's height."""
-
-
-def pixels(frames: Frames, number: int) -> Array:
-    """One frame as an array.
-
-    Args:
-        frames: arrays or tensors.
-        number: of the frame.
-    Returns:
-        [H, W, 3] uint8 RGB.
-    Raises:
-        GeometryError: another shape or type.
-    """
-    given: Any = frames[number]
-    frame = np.asarray(given.cpu() if hasattr(given, "cpu") else given)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise GeometryError(
-            what=f"Frame {number} is {frame.dtype} of the shape {frame.shape}.",
-            why="Poses are measured in uint8 frames of height, width and three colours.",
-            fix="Convert the frames to 0..255 RGB without transparency.",
-        )
-    return frame
 
 
 def detect_people(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import GeometryError
+from ...media.sequence import Frames, MadeFrames, pixels
 from ...progress import Reporter, Silent, phase
-from .detect import Frames, pixels
 from .track import PoseTrack, to_pixels
 
 Array = np.ndarray
@@ -102,30 +102,42 @@ def crop_faces(frames: Frames, faces: FaceBoxes, reporter: Reporter | None = Non
     Raises:
         GeometryError: another number of frames, or a frame that does not hold its box.
     """
-    import cv2
+    video = face_video(frames, faces)
+    crops = np.empty((len(video), FACE_SIZE, FACE_SIZE, 3), np.uint8)
+    with phase(reporter or Silent(), "cut out the face", len(video)) as advance:
+        for number in range(len(video)):
+            crops[number] = video[number]
+            advance()
+    return crops
 
+
+def face_video(frames: Frames, faces: FaceBoxes) -> MadeFrames:
+    """`crop_faces` frame by frame, each when it is asked for.
+
+    Raises:
+        GeometryError: another number of frames; later, a frame that does not hold its box.
+    """
     if len(frames) != len(faces.boxes):
         raise GeometryError(
             what=f"There are {len(frames)} frames and {len(faces.boxes)} face boxes.",
             why="Each frame needs its own box.",
             fix="Measure the faces in the same frames that they are cut from.",
         )
-    crops = np.empty((len(frames), FACE_SIZE, FACE_SIZE, 3), np.uint8)
-    with phase(reporter or Silent(), "cut out the face", len(frames)) as advance:
-        for number, (x0, y0, x1, y1) in enumerate(faces.boxes):
-            frame = pixels(frames, number)
-            if x1 > frame.shape[1] or y1 > frame.shape[0]:
-                raise GeometryError(
-                    what=f"Frame {number} is {frame.shape[1]}x{frame.shape[0]}, and its face box "
-                    f"reaches to {x1}x{y1}.",
-                    why="The boxes were measured in frames of another size.",
-                    fix="Measure the faces in the same frames that they are cut from.",
-                )
-            crops[number] = cv2.resize(
-                frame[y0:y1, x0:x1], (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR
-            )
-            advance()
-    return crops
+    return MadeFrames(len(frames), lambda number: _cut_face(frames, faces, number))
+
+
+def _cut_face(frames: Frames, faces: FaceBoxes, number: int) -> Array:
+    import cv2
+
+    frame, (x0, y0, x1, y1) = pixels(frames, number), faces.boxes[number]
+    if x1 > frame.shape[1] or y1 > frame.shape[0]:
+        raise GeometryError(
+            what=f"Frame {number} is {frame.shape[1]}x{frame.shape[0]}, and its face box "
+            f"reaches to {x1}x{y1}.",
+            why="The boxes were measured in frames of another size.",
+            fix="Measure the faces in the same frames that they are cut from.",
+        )
+    return cv2.resize(frame[y0:y1, x0:x1], (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
 def _steady_boxes(boxes: Array, misses: list[int], sigma: float, width: int, height: int) -> Array:

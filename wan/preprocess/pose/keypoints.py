@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError, ModelError
+from ...media.sequence import Frames, pixels
 from ...progress import Reporter, Silent, phase
-from .detect import BATCH, Frames, PersonChoice, choose_boxes, detect_people, pixels
+from .detect import BATCH, PersonChoice, choose_boxes, detect_people
 from .onnx import OnnxModel
 from .track import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...media.sequence import Frames, pixels
 from ...progress import Reporter, Silent, phase
-from .detect import Frames, pixels
 from .face import FaceBoxes
 from .skeleton import draw_frame
 from .track import DRAW_THRESHOLD, PoseTrack

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...media.resize import letterbox
+from ...media.sequence import MadeFrames
 from ...progress import Reporter, Silent, phase
 from .track import DRAW_THRESHOLD, HAND_BONES, LIMBS, Joint, PoseTrack, to_pixels
 
@@ -131,6 +133,30 @@ def draw_track(
             video[number] = draw_frame(track, number, width, height, threshold)
             advance()
     return video
+
+
+def pose_video(
+    track: PoseTrack, width: int, height: int, threshold: float = DRAW_THRESHOLD
+) -> MadeFrames:
+    """The skeleton video that Wan Animate reads, each frame drawn when it is asked for.
+
+    It is drawn in the size that was measured, then scaled into width x height in the middle of
+    black.
+
+    Args:
+        track: T frames.
+        width, height: pixels of the video that will be sampled.
+        threshold: see `draw_skeleton`.
+    Returns:
+        T frames [height, width, 3] uint8 RGB.
+    Source: Wan2.2 preprocess/process_pipepline.py.
+    """
+
+    def draw(number: int) -> Array:
+        drawn = draw_frame(track, number, threshold=threshold)
+        return drawn if track.size == (width, height) else letterbox(drawn, width, height)
+
+    return MadeFrames(len(track), draw)
 
 
 def _draw_body(canvas: Array, body: Array, stick: int, threshold: float) -> None:
