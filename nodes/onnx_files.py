@@ -1,13 +1,12 @@
 """Which pose models and SAM2 folders are offered, and what a choice among them means."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..wan.errors import MissingFileError
 from ..wan.preprocess.mask.grabcut import GrabCut
 from ..wan.preprocess.mask.sam2 import Sam2
 from ..wan.preprocess.mask.segment import Segmenter
-from ..wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
+from ..wan.preprocess.pose.onnx import ModelKind, PoseModels
 from ..wan.tiny import default_folder, ensure_tiny, tiny_pose_files
 from . import host
 
@@ -17,14 +16,6 @@ DEVICES = ("auto", "cpu")
 _ONNX, _SAM2 = "wan_onnx", "wan_sam2"
 # What the name of a file of each kind usually holds; only the default of the widget hangs on it.
 _USUAL_NAMES = {ModelKind.DETECTOR: "yolo", ModelKind.POSE: "vitpose"}
-
-
-@dataclass(frozen=True)
-class PoseModel:
-    """What measures poses."""
-
-    detector: OnnxModel
-    pose: OnnxModel
 
 
 def register() -> list[Path]:
@@ -67,7 +58,7 @@ def find_onnx(name: str, kind: ModelKind) -> Path:
     return path
 
 
-def open_models(detector: str, pose: str, device: str) -> PoseModel:
+def open_models(detector: str, pose: str, device: str) -> PoseModels:
     """Open both files of a loader.
 
     Raises:
@@ -76,11 +67,7 @@ def open_models(detector: str, pose: str, device: str) -> PoseModel:
         UnavailableError: onnxruntime is not installed.
     """
     files = find_onnx(detector, ModelKind.DETECTOR), find_onnx(pose, ModelKind.POSE)
-    runtime = OnnxRuntime(device)
-    return PoseModel(
-        OnnxModel(files[0], ModelKind.DETECTOR, runtime),
-        OnnxModel(files[1], ModelKind.POSE, runtime),
-    )
+    return PoseModels.open(*files, device)
 
 
 def fingerprint(detector: str | None, pose: str | None) -> list[str]:

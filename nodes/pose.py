@@ -86,7 +86,7 @@ class WanLocalPoseModelLoader(io.ComfyNode):
     @classmethod
     def execute(cls, detector, pose, device):
         model = open_models(detector, pose, device)
-        NodeReporter(cls, {}).note(f"{model.detector.summary}, {model.pose.summary}")
+        NodeReporter(cls, {}).note(model.summary)
         return io.NodeOutput(model)
 
 

@@ -10,6 +10,6 @@ WanCache = io.Custom("WAN_CACHE")  # wan.sample.cache.CachePolicy
 WanGuidance = io.Custom("WAN_GUIDANCE")  # wan.sample.guidance.Guidance
 WanOptions = io.Custom("WAN_OPTIONS")  # wan.sample.settings.SampleOptions
 WanDriving = io.Custom("WAN_DRIVING")  # wan.preprocess.video.DrivingVideo
-WanPoseModel = io.Custom("WAN_POSE_MODEL")  # nodes.onnx_files.PoseModel
+WanPoseModel = io.Custom("WAN_POSE_MODEL")  # wan.preprocess.pose.onnx.PoseModels
 WanPose = io.Custom("WAN_POSE")  # wan.preprocess.pose.PoseTrack
 PoseKeypoint = io.Custom("POSE_KEYPOINT")  # OpenPose dictionaries, as core and other packs speak

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m wan",
-        description="Wan image to video on your own weights, without ComfyUI.",
+        description="Wan image to video and character animation on your own weights, without "
+        "ComfyUI.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -128,16 +129,20 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    values = validate(options.app, read_inputs(options.input))
-    from .app import RUNNERS
-    from .terminal import TerminalReporter, lora_folders, open_models
+    from .tiny import MINIMUMS
 
-    model = open_models(options.models, options.device, options.app.name)
+    is_tiny = options.models == "tiny"
+    app = options.app.widened(MINIMUMS) if is_tiny else options.app
+    values = validate(app, read_inputs(options.input))
+    from .app import RUNNERS
+    from .terminal import TerminalReporter, open_models, surroundings
+
+    offload = values.get("offload_model", True)
+    model = open_models(options.models, options.device, options.app.name, offload)
+    around = surroundings(options.models, model, options.out)
     started = time.monotonic()
     with TerminalReporter() as reporter:
-        result = RUNNERS[options.app.name](
-            values, model, options.out, reporter, lora_folders(options.models)
-        )
+        result = RUNNERS[options.app.name](values, model, options.out, reporter, around)
     print(
         f"{result.path}\n{result.width}x{result.height}, {result.num_frames} frames at "
         f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "

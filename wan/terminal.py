@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from .app import Surroundings
 
 from .errors import InputError
 from .payloads import Variant, WanModel
@@ -70,13 +74,14 @@ class TerminalReporter:
         tqdm.write(text, file=sys.stderr)
 
 
-def open_models(models: str, device: str, app: str) -> WanModel:
+def open_models(models: str, device: str, app: str, offload: bool = True) -> WanModel:
     """The model of an app, from a folder or the tiny set.
 
     Args:
         models: "tiny", or a folder of weights.
         device: "auto" or a torch device.
         app: name of the app, which decides the kind of weights.
+        offload: whether models leave the device while they are not used.
     Raises:
         InputError: no such device.
         MissingFileError, ModelError: the folder's files cannot serve.
@@ -84,15 +89,33 @@ def open_models(models: str, device: str, app: str) -> WanModel:
     from .load.model import find_files, load_model
     from .tiny import default_folder, ensure_tiny, tiny_files
 
-    placement = DevicePlacement(_device(device))
+    placement = DevicePlacement(_device(device), offload)
     if models == "tiny":
         return load_model(tiny_files(ensure_tiny(default_folder()), _VARIANTS[app][0]), placement)
     return load_model(find_files(Path(models), _VARIANTS[app]), placement)
 
 
-def lora_folders(models: str) -> list[Path]:
-    """Where LoRAs are looked up by name: the `loras` folder of a ComfyUI models folder."""
-    return [folder for folder in (Path(models) / "loras",) if folder.is_dir()]
+def surroundings(models: str, model: WanModel, out: Path) -> Surroundings:
+    """What else belongs to a folder of models.
+
+    Args:
+        models: as in `open_models`.
+        model: what `open_models` gave.
+        out: the video to be written; clips of a long one wait beside it, and after an interruption
+            the same command goes on behind them.
+    """
+    from .animate.loop import Places
+    from .app import Surroundings
+    from .load.companions import find_companions
+    from .tiny import default_folder
+
+    folder = default_folder() / "comfyui" if models == "tiny" else Path(models)
+    return Surroundings(
+        lora_folders=[path for path in (folder / "loras",) if path.is_dir()],
+        companions=find_companions(folder),
+        placement=model.transformer.placement,
+        places=Places(kept=out.parent / f".{out.stem}.clips"),
+    )
 
 
 def _device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -159,9 +160,12 @@ class DiskClips:
                     yield stored[start : start + _FRAMES_AT_ONCE]
 
     def discard(self) -> None:
-        """Delete the folder."""
+        """Delete the folder, and the one it is in if no other run waits there."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._count = 0
+        if self._is_kept:
+            with suppress(OSError):  # it holds other runs
+                self.folder.parent.rmdir()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"clip-{number:04}.safetensors"

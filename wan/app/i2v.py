@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..sample.settings import SampleOptions, SampleSettings
 from ..sample.video import sample_video
 from ..save.video import check_writable, to_uint8, write_video
 from .result import RunResult
+from .surroundings import Surroundings
 
 
 def run_i2v(
@@ -31,7 +32,7 @@ def run_i2v(
     model: WanModel,
     out: Path,
     reporter: Reporter,
-    lora_folders: Sequence[Path] = (),
+    around: Surroundings | None = None,
 ) -> RunResult:
     """Run the app.
 
@@ -40,7 +41,7 @@ def run_i2v(
         model: I2V or FLF2V weights.
         out: the .mp4 to write.
         reporter: progress, cancellation and notes.
-        lora_folders: where `lora_file` is looked up if it is a name.
+        around: gives the folders in which `lora_file` is looked up if it is a name.
     Returns:
         Where the video is and what it is like.
     Raises:
@@ -50,9 +51,8 @@ def run_i2v(
     settings = sample_settings(values)
     picture, end = _pictures(values)
     if values["lora_file"]:
-        lora = resolve_lora(
-            values["lora_file"], lora_folders, downloads_allowed(), reporter=reporter
-        )
+        folders = around.lora_folders if around else ()
+        lora = resolve_lora(values["lora_file"], folders, downloads_allowed(), reporter=reporter)
         model = apply_lora(model, lora, values["lora_multiplier"], reporter)
     negative = values["negative_prompt"] if settings.guidance.is_guided else None
     text = encode_prompts(model, values["prompt"], negative, reporter)

@@ -27,6 +27,10 @@ DEFAULT_NEGATIVE = {
 }
 
 
+# What is encoded where the prompt is left empty: Wan2.2 wan/configs/wan_animate_14B.py.
+DEFAULT_PROMPT = {Variant.ANIMATE: "视频中的人在做动作"}
+
+
 def clean_prompt(text: str) -> str:
     """Repair broken Unicode, undo HTML escapes and collapse white space.
 
@@ -47,8 +51,9 @@ def encode_prompts(
     """Encode a prompt and its negative.
 
     Args:
-        model: gives the text encoder and, by its variant, the default negative.
-        prompt: what should be seen; must not be blank.
+        model: gives the text encoder and, by its variant, the default texts.
+        prompt: what should be seen. Animate weights have a default text for "", with which they
+            are used best; for others it must not be blank.
         negative_prompt: "" takes the default of the model, white space is truly empty, None
             skips the negative (for a run without guidance).
         reporter: told once per text.
@@ -57,7 +62,8 @@ def encode_prompts(
     Raises:
         InputError: the prompt is blank.
     """
-    if not prompt.strip():
+    prompt = prompt or DEFAULT_PROMPT.get(model.variant, "")
+    if not prompt.strip() and model.variant not in DEFAULT_PROMPT:
         raise InputError(
             what="The prompt is empty.",
             why="The model was trained with a description of every video.",

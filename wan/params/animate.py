@@ -57,14 +57,12 @@ ANIMATE_APP = App(
             minimum=5,
             maximum=121,
             check=_clip_len_problem,
-            works=False,
         ),
         Param(
             "driving_video",
             "file",
             "The video that gives the motion; in replacement also the scene.",
             required=True,
-            works=False,
         ),
         Param(
             "fps",
@@ -74,7 +72,6 @@ ANIMATE_APP = App(
             minimum=-1,
             maximum=60,
             check=_fps_problem,
-            works=False,
         ),
         Param(
             "guide_scale",
@@ -83,9 +80,8 @@ ANIMATE_APP = App(
             default=1.0,
             minimum=1,
             maximum=10,
-            works=False,
         ),
-        Param("input_prompt", "string", "Empty takes the default text.", default="", works=False),
+        Param("input_prompt", "string", "Empty takes the default text.", default=""),
         Param(
             "mask_h_subdivisions",
             "integer",
@@ -93,7 +89,6 @@ ANIMATE_APP = App(
             default=1,
             minimum=1,
             maximum=5,
-            works=False,
         ),
         Param(
             "mask_iterations",
@@ -102,7 +97,6 @@ ANIMATE_APP = App(
             default=3,
             minimum=1,
             maximum=10,
-            works=False,
         ),
         Param(
             "mask_kernel_size",
@@ -111,7 +105,6 @@ ANIMATE_APP = App(
             default=7,
             minimum=3,
             maximum=15,
-            works=False,
         ),
         Param(
             "mask_w_subdivisions",
@@ -120,7 +113,6 @@ ANIMATE_APP = App(
             default=1,
             minimum=1,
             maximum=5,
-            works=False,
         ),
         Param(
             "mode",
@@ -128,28 +120,24 @@ ANIMATE_APP = App(
             "animation moves the character; replacement puts it into the driving video.",
             default="animation",
             options=("animation", "replacement"),
-            works=False,
         ),
         Param(
             "n_prompt",
             "string",
             "What to keep away from; empty takes the default text.",
             default="",
-            works=False,
         ),
         Param(
             "offload_model",
             "boolean",
             "Moves models off the GPU while they are not used.",
             default=True,
-            works=False,
         ),
         Param(
             "reference_image",
             "file",
             "The character.",
             required=True,
-            works=False,
         ),
         Param(
             "refert_num",
@@ -157,7 +145,6 @@ ANIMATE_APP = App(
             "Frames that each clip takes over from the one before.",
             default=1,
             options=(1, 5),
-            works=False,
         ),
         Param(
             "resolution_height",
@@ -166,7 +153,6 @@ ANIMATE_APP = App(
             default=720,
             minimum=512,
             maximum=1920,
-            works=False,
         ),
         Param(
             "resolution_width",
@@ -175,14 +161,12 @@ ANIMATE_APP = App(
             default=1280,
             minimum=512,
             maximum=1920,
-            works=False,
         ),
         Param(
             "retarget_flag",
             "boolean",
             "Fits the motion to the proportions of the character.",
             default=False,
-            works=False,
         ),
         Param(
             "sample_solver",
@@ -190,7 +174,6 @@ ANIMATE_APP = App(
             "Solver of the denoising equation.",
             default="dpm++",
             options=("dpm++", "unipc"),
-            works=False,
         ),
         Param(
             "sampling_steps",
@@ -199,7 +182,6 @@ ANIMATE_APP = App(
             default=20,
             minimum=10,
             maximum=50,
-            works=False,
         ),
         Param(
             "seed",
@@ -208,7 +190,6 @@ ANIMATE_APP = App(
             default=-1,
             minimum=-1,
             maximum=MAX_SEED,
-            works=False,
         ),
         Param(
             "shift",
@@ -217,14 +198,12 @@ ANIMATE_APP = App(
             default=5.0,
             minimum=1,
             maximum=10,
-            works=False,
         ),
         Param(
             "use_flux",
             "boolean",
             "Edits both figures into a standard pose before retargeting.",
             default=False,
-            works=False,
         ),
     ),
 )

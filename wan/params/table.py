@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import Problem
@@ -61,6 +61,20 @@ class App:
 
     def __getitem__(self, name: str) -> Param:
         return next(p for p in self.params if p.name == name)
+
+    def widened(self, minimums: Mapping[str, float]) -> App:
+        """This app with lower minimums, as some models allow.
+
+        Args:
+            minimums: by parameter name; a higher one than the app's own is ignored.
+        """
+        params = tuple(
+            replace(p, minimum=min(p.minimum, minimums.get(p.name, p.minimum)))
+            if p.minimum is not None
+            else p
+            for p in self.params
+        )
+        return replace(self, params=params)
 
     @property
     def names(self) -> tuple[str, ...]:

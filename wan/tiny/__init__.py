@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .build import TINY_VERSION, build_tiny, ensure_tiny
+from .configs import MINIMUMS
 from .files import default_folder, tiny_files
 from .onnx import tiny_pose_files
 
 __all__ = [
+    "MINIMUMS",
     "TINY_VERSION",
     "build_tiny",
     "default_folder",

@@ -49,6 +49,8 @@ TRANSFORMERS: dict[Variant, dict[str, Any]] = {
         "inject_face_latents_blocks": 5,
     },
 }
+MINIMUMS = {"resolution_width": 64, "resolution_height": 64, "sampling_steps": 1, "num_frames": 1}
+"""What the miniatures allow below the ranges of the apps' pages, so that a try takes seconds."""
 MOTION_BLOCKS = 4
 """Residual blocks of the motion encoder: 64, 32, 16, 8 pixels, then 4."""
 FOLDERS = {

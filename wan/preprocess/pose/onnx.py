@@ -276,6 +276,34 @@ class OnnxModel:
         )
 
 
+@dataclass(frozen=True)
+class PoseModels:
+    """What measures poses."""
+
+    detector: OnnxModel
+    pose: OnnxModel
+
+    @classmethod
+    def open(cls, detector: Path, pose: Path, device: str = "auto") -> PoseModels:
+        """Open both files.
+
+        Args:
+            device: see `OnnxRuntime`.
+        Raises:
+            MissingFileError, ModelError, UnavailableError: see `OnnxModel`.
+        """
+        runtime = OnnxRuntime(device)
+        return cls(
+            OnnxModel(detector, ModelKind.DETECTOR, runtime),
+            OnnxModel(pose, ModelKind.POSE, runtime),
+        )
+
+    @property
+    def summary(self) -> str:
+        """One line for the user: which files run where."""
+        return f"{self.detector.summary}, {self.pose.summary}"
+
+
 def recognise(
     inputs: list[tuple[int | str | None, ...]], output: tuple[int | str | None, ...]
 ) -> ModelKind | None:
