@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .animate import WanLocalAnimate, WanLocalAnimateSampler
 from .decode import WanLocalDecode
 from .encode import WanLocalImageToVideo, WanLocalPromptEncode
 from .load import WanLocalModelLoader
@@ -25,9 +26,12 @@ from .preprocess import (
     WanLocalReadDrivingVideo,
     WanLocalSegmentPerson,
 )
+from .retarget import WanLocalPoseRetarget
 from .sample import WanLocalSampler
+from .samples import WanLocalSample
 
 NODES: list[type[io.ComfyNode]] = [
+    WanLocalSample,
     WanLocalModelLoader,
     WanLocalLoRA,
     WanLocalPromptEncode,
@@ -43,10 +47,13 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalDrivingFrames,
     WanLocalPoseExtract,
     WanLocalPoseFromKeypoints,
+    WanLocalPoseRetarget,
     WanLocalPoseDraw,
     WanLocalFaceCrop,
     WanLocalSegmentPerson,
     WanLocalMaskDilate,
+    WanLocalAnimate,
+    WanLocalAnimateSampler,
 ]
 
 

@@ -30,7 +30,13 @@ class WanLocalPromptEncode(io.ComfyNode):
             search_aliases=["wan text encode", "umt5", "negative prompt"],
             inputs=[
                 WanModel.Input("model", tooltip="From Wan Model Loader."),
-                from_param(I2V_APP["prompt"], multiline=True, default=""),
+                from_param(
+                    I2V_APP["prompt"],
+                    multiline=True,
+                    default="",
+                    tooltip="What happens in the video. Wan 2.2 Animate has a default text for an "
+                    "empty prompt, with which it works best; other weights need one.",
+                ),
                 from_param(I2V_APP["negative_prompt"], multiline=True),
             ],
             outputs=[
@@ -40,13 +46,6 @@ class WanLocalPromptEncode(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
-
-    @classmethod
-    def validate_inputs(cls, prompt):
-        # A linked prompt is not known yet and comes as None.
-        if prompt is not None and not prompt.strip():
-            return "The prompt is empty. Write what happens in the video."
-        return True
 
     @classmethod
     def execute(cls, model, prompt, negative_prompt):

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from uuid import uuid5
+from uuid import uuid4, uuid5
 
 import comfy.model_management as memory
 import folder_paths
 import latent_preview
+import torch
 from comfy.latent_formats import Wan21
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
@@ -24,6 +25,7 @@ log = logging.getLogger("wan_local")
 # The bar moves in thousandths, so that phases of different length share it.
 _BAR = 1000
 _PREVIEW_PIXELS = 512
+_LARGE_IMAGE = 4_000_000_000  # bytes
 _EVERYTHING = 1e30  # bytes; what the host itself asks for to unload all models
 
 
@@ -241,6 +243,34 @@ def own_folders(key: str, names: set[str], like: str = "", suffix: str = "") -> 
     paths += [path for path in dict.fromkeys(more) if path not in paths]
     known[key] = (paths, {suffix} if suffix else set())
     return [Path(path) for path in paths]
+
+
+def kept_folder() -> Path:
+    """Where finished clips of a long video outlive an interruption or a crash."""
+    return Path(folder_paths.get_user_directory(), "wan_local", "clips")
+
+
+def temporary_folder() -> Path:
+    """Where files of one run go; the host empties it when it starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def image_memory(count: int, height: int, width: int) -> torch.Tensor:
+    """Room for the frames of an image, [count, height, width, 3] float32, not set.
+
+    Of a long video they are in a file that is mapped into memory, so that the system can move
+    them out of it.
+    """
+    shape, size = (count, height, width, 3), count * height * width * 3
+    if 4 * size < _LARGE_IMAGE:
+        return torch.empty(shape)
+    file = temporary_folder() / f"wan-frames-{uuid4().hex}.bin"
+    image = torch.from_file(str(file), shared=True, size=size, dtype=torch.float32)
+    with suppress(OSError):  # Windows keeps a file that is in use; the host deletes it later
+        file.unlink()
+    return image.view(shape)
 
 
 def fingerprint(path: Path | None) -> str:

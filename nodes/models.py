@@ -12,7 +12,11 @@ from ..wan.tiny import default_folder, ensure_tiny, tiny_files
 from . import host
 
 AUTO = "auto"
-TINY = "tiny (random weights, for a try without a download)"
+# Random-weight miniatures, for a try without a download.
+_TINY = {
+    "tiny (random weights, for a try without a download)": Variant.I2V,
+    "tiny Animate (random weights, for a try without a download)": Variant.ANIMATE,
+}
 PRECISIONS = {
     AUTO: None,
     "bf16": torch.bfloat16,
@@ -31,7 +35,7 @@ _KEYS = {
 def listed(widget: str) -> list[str]:
     """The options of one of the loader's drop-downs."""
     if widget == "model":
-        return [*host.model_files("diffusion_models"), *host.model_folders(), TINY]
+        return [*host.model_files("diffusion_models"), *host.model_folders(), *_TINY]
     return [AUTO, *host.model_files(_KEYS[widget])]
 
 
@@ -45,7 +49,7 @@ def check_model(model: str) -> None:
     folder = host.model_folders().get(model)
     if folder is not None:
         find_files(folder)
-    elif model != TINY:
+    elif model not in _TINY:
         check_transformer(_chosen({"transformer": model})["transformer"])
 
 
@@ -58,8 +62,8 @@ def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str
     """
     names = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}
     names = {part: name for part, name in names.items() if name != AUTO}
-    if model == TINY:
-        files = tiny_files(ensure_tiny(default_folder()), Variant.I2V)
+    if model in _TINY:
+        files = tiny_files(ensure_tiny(default_folder()), _TINY[model])
         return files.replacing(**_chosen(names))
     folder = host.model_folders().get(model)
     if folder is not None:

@@ -12,6 +12,7 @@ from ..wan.preprocess.pose.skeleton import draw_track
 from ..wan.preprocess.pose.track import describe_misses, drop_uncertain, smooth_track
 from . import compat
 from .host import NodeReporter
+from .images import to_image
 from .onnx_files import (
     DEVICES,
     TINY,
@@ -21,7 +22,7 @@ from .onnx_files import (
     onnx_default,
     open_models,
 )
-from .preprocess import CATEGORY, check_pose, to_image
+from .preprocess import CATEGORY, check_pose
 from .sockets import PoseKeypoint, WanDriving, WanPose, WanPoseModel
 
 

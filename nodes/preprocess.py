@@ -1,6 +1,5 @@
 """The driving video: its frames, the face in it, and the person to replace."""
 
-import torch
 from comfy_api.latest import InputImpl, io
 
 from ..wan.errors import GeometryError
@@ -21,6 +20,7 @@ from ..wan.preprocess.pose.track import describe_misses
 from ..wan.preprocess.video import read_video, select_frames
 from . import compat
 from .host import NodeReporter
+from .images import to_audio, to_image
 from .inputs import from_param
 from .onnx_files import make_segmenter, segmenter_choices
 from .sockets import WanDriving, WanPose
@@ -68,6 +68,23 @@ class WanLocalReadDrivingVideo(io.ComfyNode):
                     step=SIZE_STEP,
                     tooltip="With width: the area of the frames, if size_mode is area.",
                 ),
+                compat.make_input(
+                    io.Int.Input,
+                    "start_frame",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    tooltip="Frames to leave out at the beginning, counted at the fps above. To "
+                    "continue an earlier result: its number of frames less refert_num.",
+                ),
+                compat.make_input(
+                    io.Int.Input,
+                    "frame_limit",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    tooltip="At most so many frames; 0 = all.",
+                ),
             ],
             outputs=[
                 WanDriving.Output(
@@ -92,12 +109,14 @@ class WanLocalReadDrivingVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, video, fps, size_mode, width, height):
+    def execute(cls, video, fps, size_mode, width, height, start_frame, frame_limit):
         def fit(frame):
             return resize_by_area(frame, width * height)
 
         reporter = NodeReporter(cls, {"read video": 1})
-        driving = read_driving(video, fps, fit if size_mode == "area" else None, reporter)
+        part = {"offset": start_frame, "max_frames": frame_limit or None}
+        resize = fit if size_mode == "area" else None
+        driving = read_driving(video, fps, resize, reporter, part)
         return io.NodeOutput(driving, to_audio(driving.audio), float(driving.fps))
 
 
@@ -264,17 +283,18 @@ class WanLocalMaskDilate(io.ComfyNode):
         return io.NodeOutput(match_mask(grown, frames).float(), background, shown)
 
 
-def read_driving(video, fps, resize, reporter):
+def read_driving(video, fps, resize, reporter, part):
     """The selected frames of what a VIDEO socket carries; a file is not loaded as a whole."""
+    options = {"reporter": reporter, **part}
     # A video made of frames has no file: asking for its stream would encode it.
     if not isinstance(video, InputImpl.VideoFromComponents) and not is_trimmed(video):
         source = video.get_stream_source()
         if isinstance(source, str):
-            return read_video(source, fps, resize, reporter=reporter)
+            return read_video(source, fps, resize, **options)
     parts = video.get_components()
     sound = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
     rate = parts.frame_rate
-    return select_frames(parts.images, rate, fps, resize, audio=sound, reporter=reporter)
+    return select_frames(parts.images, rate, fps, resize, audio=sound, **options)
 
 
 def is_trimmed(video):
@@ -283,27 +303,6 @@ def is_trimmed(video):
         return any(video.get_active_trim_window())
     # Hosts of 0.14 and after trim too, but the older of them do not say so.
     return any(getattr(video, f"_VideoFromFile__{name}", 0) for name in ("start_time", "duration"))
-
-
-def to_audio(audio):
-    """Sound as other nodes know it, or None."""
-    return audio and {"waveform": audio.samples[None], "sample_rate": audio.rate}
-
-
-def to_image(frames, reporter):
-    """Frames as other nodes know them.
-
-    Args:
-        frames: [T, H, W, 3] uint8, an array or a tensor.
-    Returns:
-        [T, H, W, 3] float32 in 0..1.
-    """
-    frames = torch.as_tensor(frames)
-    image = torch.empty(frames.shape, dtype=torch.float32)
-    for source, target in zip(frames, image, strict=True):
-        reporter.check_cancelled()
-        torch.div(source, 255, out=target)
-    return image
 
 
 def check_pose(driving, pose):

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 WanModel = io.Custom("WAN_MODEL")  # wan.payloads.WanModel
 WanText = io.Custom("WAN_TEXT")  # wan.payloads.TextEmbeds
 WanCondition = io.Custom("WAN_CONDITION")  # wan.payloads.ImageCondition
+WanAnimate = io.Custom("WAN_ANIMATE")  # wan.payloads.AnimateCondition
 WanLatent = io.Custom("WAN_LATENT")  # wan.payloads.VideoLatents
 WanCache = io.Custom("WAN_CACHE")  # wan.sample.cache.CachePolicy
 WanGuidance = io.Custom("WAN_GUIDANCE")  # wan.sample.guidance.Guidance

@@ -1,6 +1,6 @@
 """Writes workflows/*.json (what the page opens) and workflows/api/*.json (what POST /prompt takes).
 
-Each graph is described once, in scripts/graphs.py, so that the two formats cannot drift apart.
+Each graph is described once, in scripts/graphs*.py, so that the two formats cannot drift apart.
 Run from the repository root: python scripts/make_workflows.py
 """
 
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from graphs import GRAPHS, Graph, Node
+from graph import Graph, Node
+from graphs import GRAPHS
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 # One extra value that the page keeps behind these widgets.
@@ -77,7 +78,10 @@ def _ui_node(graph: Graph, node: Node, links: list, order: int) -> dict:
     for slot, (name, (source, source_slot)) in enumerate(node.links.items()):
         link = next(n for n, *_, target, at, _ in links if (target, at) == (node.id, slot))
         kind = graph[source].outputs[source_slot][1]
-        inputs.append({"name": name, "type": kind, "link": link})
+        entry = {"name": name, "type": kind, "link": link}
+        if name in node.widgets:  # the page keeps the widget's value behind the link
+            entry["widget"] = {"name": name}
+        inputs.append(entry)
     outputs = []
     for slot, (name, kind) in enumerate(node.outputs):
         out = [n for n, source, at, *_ in links if (source, at) == (node.id, slot)]
@@ -110,7 +114,7 @@ def _widget_values(node: Node) -> list:
         if name == "seed":
             values.append(CONTROL_AFTER_GENERATE)
     # The upload button counts as a widget of its own.
-    return [*values, "image"] if node.kind == "LoadImage" else values
+    return [*values, "image"] if node.kind in ("LoadImage", "LoadVideo") else values
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 import copy
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from puppet_video import write_video
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,24 +26,6 @@ OURS = {
     "WanLocalSegmentPerson",
     "WanLocalMaskDilate",
 }
-
-
-def write_video(path, frames, rate=30, sound=False):
-    """Frames as they are: the tiny models tell joints by their colours."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0"})
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "rgb24"
-        track = container.add_stream("aac", rate=44100) if sound else None
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-        if track:
-            tone = np.sin(np.arange(44100 * len(frames) // rate) / 20)[None].astype(np.float32)
-            block = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-            block.sample_rate, block.time_base, block.pts = 44100, Fraction(1, 44100), 0
-            container.mux(track.encode(block))
-            container.mux(track.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +57,7 @@ def node(kind, **inputs):
 
 def reading(name):
     size = {"size_mode": "source size", "width": 320, "height": 192}
+    size |= {"start_frame": 0, "frame_limit": 0}
     choice = {"person": "largest", "person_index": 0, "point_x": 0.5, "point_y": 0.5}
     return {
         "file": node("LoadVideo", file=name),
@@ -298,7 +281,7 @@ def measured(tmp_path, puppet, read):
 
     pytest.importorskip("onnxruntime")
     video = InputImpl.VideoFromFile(str(write_video(tmp_path / "a.mp4", puppet.frames)))
-    driving, audio, fps = read.execute(video, -1, "source size", 1280, 720).result
+    driving, audio, fps = read.execute(video, -1, "source size", 1280, 720, 0, 0).result
     assert audio is None and fps == 30.0
     model = WanLocalPoseModelLoader.execute(TINY, TINY, "cpu").result[0]
     pose, _ = WanLocalPoseExtract.execute(driving, model, "index", 0, 0.5, 0.5, 0.0, 0.0).result
@@ -362,6 +345,13 @@ def test_a_pose_of_another_video_is_refused_in_words(host, graph, put_video, pup
         result = run(host, graph)
         assert result.status == "error" and "6 frames of 288x416" in result.error
         assert result.error_type == "GeometryError"
+
+
+def test_a_part_of_the_video_is_read(host, graph, puppet):
+    graph["read"]["inputs"].update(start_frame=2, frame_limit=3)
+    graph["images"] = node("WanLocalDrivingFrames", driving=["read", 0])
+    found = pictures(host, graph, frames=["images", 0])["frames"]
+    assert abs(found.astype(int) - puppet.frames[2:5]).max() <= 1
 
 
 def test_one_frame_is_enough(host, put_video, puppet):

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..animate import AnimateSettings, animate
-from ..encode.animate import condition_animation
+from ..animate.inputs import Figure, condition_figure, video_size
 from ..encode.prompt import encode_prompts
-from ..geometry import fit_area
 from ..load.companions import require
 from ..media.picture import read_picture
 from ..media.resize import resize_by_area, to_pixels
@@ -23,10 +22,8 @@ from ..preprocess.mask.grabcut import GrabCut
 from ..preprocess.mask.sam2 import Sam2
 from ..preprocess.mask.segment import segment_person
 from ..preprocess.mask.shape import background_video, block_mask, dilate_mask, match_mask
-from ..preprocess.pose.face import face_video, find_faces
 from ..preprocess.pose.keypoints import measure_poses
 from ..preprocess.pose.onnx import PoseModels
-from ..preprocess.pose.skeleton import pose_video
 from ..preprocess.pose.track import PoseTrack, describe_misses
 from ..preprocess.retarget.fit import Editing, fit_pose
 from ..preprocess.retarget.kontext import Kontext
@@ -112,10 +109,8 @@ class Inputs:
     driving: DrivingVideo
     reference: Tensor
     """[h, w, 3] uint8, as it was read."""
-    measured: PoseTrack
-    """The person in the driving video."""
-    shown: PoseTrack
-    """The pose that is drawn: the same, or fitted to the character."""
+    pose: PoseTrack
+    """Of the person in the driving video, perhaps fitted to the character."""
     size: tuple[int, int]
     """Width and height of the video to be made, pixels."""
     mask: Tensor | None = None
@@ -130,23 +125,21 @@ def prepare(values: Mapping[str, Any], around: Surroundings, reporter: Reporter)
     Source: Wan2.2 preprocess/process_pipepline.py.
     """
     area = values["resolution_width"] * values["resolution_height"]
-    is_scene = Mode(values["mode"]) is Mode.REPLACEMENT
+    mode = Mode(values["mode"])
     picture = read_picture(values["reference_image"], "reference_image")
     reference = torch.from_numpy(to_pixels(picture))
-    resize = (lambda frame: resize_by_area(frame, area)) if is_scene else None
+    resize = (lambda frame: resize_by_area(frame, area)) if mode is Mode.REPLACEMENT else None
     driving = read_video(values["driving_video"], values["fps"], resize, reporter=reporter)
     models = _open_pose_models(around)
     pose = _measure(driving, models, reporter)
-    if is_scene:
-        height, width = driving.frames.shape[1:3]
+    size = video_size(mode, reference, driving, area)
+    if mode is Mode.REPLACEMENT:
         mask = _cut_out(driving, pose, values, around, reporter)
-        return Inputs(driving, reference, pose, pose, (width, height), mask)
-    size = fit_area(reference.shape[1], reference.shape[0], area)
-    shown = pose
+        return Inputs(driving, reference, pose, size, mask)
     if values["retarget_flag"]:
         frames, editing = driving.frames.numpy(), _editing(values, around)
-        shown = fit_pose(frames, pose, reference, area, models, reporter, editing).pose
-    return Inputs(driving, reference, pose, shown, size)
+        pose = fit_pose(frames, pose, reference, area, models, reporter, editing).pose
+    return Inputs(driving, reference, pose, size)
 
 
 def _condition(
@@ -158,20 +151,9 @@ def _condition(
         light = around.companions.relighting and Relighting(around.companions.relighting)
         if light is None:
             reporter.note(_NO_LIGHT)
-    faces = find_faces(inputs.measured)
-    missed = describe_misses({"face": faces.misses}, len(inputs.measured))
-    if missed:
-        reporter.note(missed)
-    return condition_animation(
-        model,
-        inputs.reference,
-        pose_video(inputs.shown, *inputs.size),
-        face_video(inputs.driving.frames, faces),
-        *inputs.size,
-        reporter,
-        scene,
-        light,
-    )
+    figure = Figure(inputs.reference, inputs.pose)
+    size = inputs.size
+    return condition_figure(model, inputs.driving, figure, size, reporter, scene, light)
 
 
 def _measure(driving: DrivingVideo, models: PoseModels, reporter: Reporter) -> PoseTrack:

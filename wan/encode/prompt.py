@@ -66,7 +66,8 @@ def encode_prompts(
     if not prompt.strip() and model.variant not in DEFAULT_PROMPT:
         raise InputError(
             what="The prompt is empty.",
-            why="The model was trained with a description of every video.",
+            why=f"{model.name!r} ({model.variant.value}) was trained with a description of every "
+            "video; only Wan 2.2 Animate weights have a default text.",
             fix="Write what happens in the video, for example: a cat turns its head.",
         )
     texts = [prompt]

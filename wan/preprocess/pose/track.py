@@ -110,6 +110,14 @@ class PoseTrack:
     the last frame in which a followed person was seen."""
     misses: tuple[int, ...] = ()
     """Numbers of the frames in which the person was not found."""
+    origin: PoseTrack | None = None
+    """What was measured in the driving video, if this was made from it for another body. Faces
+    are cut out by it."""
+
+    @property
+    def measured(self) -> PoseTrack:
+        """Where the person is in the driving video: the origin, or this track itself."""
+        return self.origin or self
 
     def __post_init__(self) -> None:
         frames = len(self.body)
@@ -184,6 +192,7 @@ def select_frames(track: PoseTrack, frames: Sequence[int]) -> PoseTrack:
         face=track.face[chosen],
         boxes=track.boxes[chosen],
         misses=tuple(place for place, frame in enumerate(chosen) if frame in missed),
+        origin=track.origin and select_frames(track.origin, chosen),
     )
 
 

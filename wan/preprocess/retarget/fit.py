@@ -35,8 +35,9 @@ class FittedPose:
 
     pose: PoseTrack
     """T frames in the size of the video to be made."""
-    edited: EditedPictures | None
-    """What the bones were measured on, if pictures were edited."""
+    pictures: EditedPictures
+    """What the bones were measured on: edited pictures, or the first driving frame and the
+    character as they are."""
 
 
 def fit_pose(
@@ -71,11 +72,12 @@ def fit_pose(
         return measure_poses(picture[None], *found, reporter=reporter, needs_person=False)
 
     character = resize_by_area(reference, area).numpy()
-    of_character, edited, tracks = measure(character), None, None
+    of_character, tracks = measure(character), None
+    pictures = EditedPictures(frames[0], character)
     if editing is not None:
         given = editing.driving, editing.reference
-        edited = edited_pictures(
+        pictures = edited_pictures(
             frames, character, pose, reporter, given, editing.pipeline, editing.seed
         )
-        tracks = measure(edited.driving), measure(edited.reference)
-    return FittedPose(retarget(pose, of_character, tracks, ratio_limit), edited)
+        tracks = measure(pictures.driving), measure(pictures.reference)
+    return FittedPose(retarget(pose, of_character, tracks, ratio_limit), pictures)

@@ -52,7 +52,7 @@ def retarget(
     Returns:
         T frames in the reference's size. Scores and misses stay. Hands lie on whole pixels, points
         of theirs scored below 0.4 are dropped (zeros). The face is not retargeted: its points are
-        zeros.
+        zeros, and the driving track is kept as the origin, to cut faces out by.
     Raises:
         InputError: nobody was found in one of the inputs, or `ratio_limit` is below 1.
     Source: Wan2.2 retarget_pose.py, get_retarget_pose. Its correction of the place of frame 0
@@ -87,6 +87,7 @@ def retarget(
         right_hand=place_hand(driving.right_hand),
         face=np.zeros_like(driving.face),
         boxes=_boxes(new_body, driving.boxes),
+        origin=driving.measured,
     )
 
 
