@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from wan_local.wan import cli
 from wan_local.wan.cli import main, read_inputs
@@ -88,6 +90,41 @@ def test_a_run_writes_a_video_and_says_what_it_is(caches, tmp_path):
     assert "noise by nature" in tiny_notice
     for phase in ("encode prompt", "encode image", "encode frames", "sample", "decode"):
         assert phase in done.stderr
+
+
+def animate_arguments(out, **inputs):
+    values = {
+        "driving_video": ROOT / "assets" / "puppet.mp4",
+        "reference_image": ROOT / "assets" / "character.png",
+        "resolution_width": 96,
+        "resolution_height": 64,
+        "fps": 5,
+        "clip_len": 9,
+        "sampling_steps": 2,
+        "seed": 3,
+        **inputs,
+    }
+    pairs = [p for name, value in values.items() for p in ("--input", f"{name}={value}")]
+    return ["run", "wan-2-2-animate-v2v", *pairs, "--out", str(out), "--device", "cpu"]
+
+
+@pytest.mark.parametrize("mode", ["animation", "replacement"])
+def test_an_animation_keeps_length_rate_and_sound_of_the_driving_video(caches, tmp_path, mode):
+    done = run(caches, *animate_arguments(tmp_path / "a.mp4", mode=mode))
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        stream = video.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        assert len(frames) == 15 and stream.average_rate == 5 and frames[0].shape == (80, 64, 3)
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        sound = sum(f.samples for f in video.decode(audio=0)) / video.streams.audio[0].rate
+    assert abs(sound - 3) < 1 / 5
+    assert all(f in done.stdout for f in ("64x80", "15 frames", "5 fps", "seed 3", "(3.00 s)"))
+    assert f"{mode}, 64x80, 15 frames in 2 clips of 9" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4"]
+    # From clip to clip the picture changes no more than within one.
+    changes = [abs(a.astype(int) - b).mean() for a, b in pairwise(frames)]
+    assert changes[8] <= 1.5 * np.median(changes)
 
 
 def test_two_processes_write_the_same_bytes(caches, tmp_path):

@@ -81,11 +81,13 @@ class RealHost(Host):
         # The server's own environment must decide what is imported, not that of the tests.
         ours = ("PYTHON", "VIRTUAL_ENV", "PYTEST", "COMFYUI_PATH", "COV_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        # The models are so small that a second thread costs more than it brings.
+        kept |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (self.base / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.checkout,
-                env={**kept, "PYTHONUNBUFFERED": "1", **env},
+                env={**kept, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -155,6 +155,13 @@ def test_animate_without_motion_encoder_is_incomplete():
         find_variant(identify(header.renamed(kept)))
 
 
+def test_a31_animate_without_face_adapter_is_no_animate_model():
+    header = official("animate_14B")
+    kept = {n: t for n, t in header.tensors.items() if not n.startswith("face_adapter")}
+    with pytest.raises(ModelError, match="not an Animate model"):
+        find_variant(identify(header.renamed(kept)))
+
+
 @pytest.mark.parametrize(
     ("extra", "text"),
     [

@@ -8,7 +8,7 @@ import torch
 from wan_local.wan.clips import plan_clips
 from wan_local.wan.encode.animate import condition_animation, encode_clip
 from wan_local.wan.encode.prompt import encode_prompts
-from wan_local.wan.errors import InputError, ModelError
+from wan_local.wan.errors import GeometryError, InputError, ModelError
 from wan_local.wan.progress import Silent
 from wan_local.wan.sample.clip import clip_shape, sample_clip
 from wan_local.wan.sample.face import attend_to_face, embed_face, encode_motion, encode_no_motion
@@ -170,6 +170,13 @@ def test_every_condition_changes_the_result(animate, text, clip, name):
     changed = replace(clip, **{name: -given if name != "known" else given.flip(-1)})
     other = sample_clip(animate, text, changed, SETTINGS, noise_for(clip), Silent()).latents
     assert (plain - other).abs().max() > 1e-4, name
+
+
+@pytest.mark.parametrize("length", [226, 513])
+def test_a31_a_text_of_another_length_is_refused(animate, text, clip, length):
+    other = replace(text, positive=torch.zeros(1, length, 32))
+    with pytest.raises(GeometryError, match=f"{length} tokens"):
+        sample_clip(animate, other, clip, SETTINGS, noise_for(clip), Silent())
 
 
 def test_weights_for_something_else_are_refused(i2v, text, clip):

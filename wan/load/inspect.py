@@ -123,6 +123,7 @@ _OTHER_WANS = (
     ("audio_injector.", "a Wan speech-to-video (S2V) model"),
     ("audio_proj.", "a Wan model driven by audio (MultiTalk, InfiniteTalk or HuMo)"),
     ("face_adapter.", "an incomplete Wan Animate model (motion encoder or pose embedding missing)"),
+    ("motion_encoder.", "not an Animate model that can be used (its face adapter is missing)"),
 )
 _QUANT_MARKS = (
     (".comfy_quant", "ComfyUI's mixed-precision format"),

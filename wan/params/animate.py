@@ -52,7 +52,8 @@ ANIMATE_APP = App(
         Param(
             "clip_len",
             "integer",
-            "Frames sampled at a time, 4n+1.",
+            "Frames sampled together, 4n+1; longer videos are made clip by clip. 77 is the trained length, "
+            "less saves memory.",
             default=77,
             minimum=5,
             maximum=121,
@@ -67,7 +68,8 @@ ANIMATE_APP = App(
         Param(
             "fps",
             "integer",
-            "Frames per second taken from the driving video; -1 takes all of them.",
+            "Frames per second taken from the driving video, and of the result; the motion keeps its "
+            "speed. -1 takes all of its frames.",
             default=30,
             minimum=-1,
             maximum=60,
@@ -76,16 +78,24 @@ ANIMATE_APP = App(
         Param(
             "guide_scale",
             "number",
-            "Guidance on expression; above 1 every step runs twice.",
+            "Strengthens the expression of the face. Above 1 every step runs twice, and the negative prompt "
+            "counts; 1 is usual.",
             default=1.0,
             minimum=1,
             maximum=10,
         ),
-        Param("input_prompt", "string", "Empty takes the default text.", default=""),
+        Param(
+            "input_prompt",
+            "string",
+            "What is seen. Empty takes the text that the model was trained with, which is best for "
+            "most videos.",
+            default="",
+        ),
         Param(
             "mask_h_subdivisions",
             "integer",
-            "Rows the mask is blocked into; more follows the figure closer.",
+            "Replacement: rows of blocks that the mask is filled up to. 1 fills the whole height of the "
+            "person's box, more follows the figure closer.",
             default=1,
             minimum=1,
             maximum=5,
@@ -93,7 +103,7 @@ ANIMATE_APP = App(
         Param(
             "mask_iterations",
             "integer",
-            "Times the mask is dilated.",
+            "Replacement: how often the mask is grown. More leaves the character more room.",
             default=3,
             minimum=1,
             maximum=10,
@@ -101,7 +111,7 @@ ANIMATE_APP = App(
         Param(
             "mask_kernel_size",
             "integer",
-            "Side of the dilation kernel in pixels.",
+            "Replacement: side of the square, in pixels, that the mask is grown by each time.",
             default=7,
             minimum=3,
             maximum=15,
@@ -109,7 +119,8 @@ ANIMATE_APP = App(
         Param(
             "mask_w_subdivisions",
             "integer",
-            "Columns the mask is blocked into; more follows the figure closer.",
+            "Replacement: columns of blocks that the mask is filled up to. 1 fills the whole width of the "
+            "person's box, more follows the figure closer.",
             default=1,
             minimum=1,
             maximum=5,
@@ -117,39 +128,41 @@ ANIMATE_APP = App(
         Param(
             "mode",
             "string",
-            "animation moves the character; replacement puts it into the driving video.",
+            "animation: the character of the picture moves, in its own surroundings. replacement: it takes "
+            "the person's place in the driving video.",
             default="animation",
             options=("animation", "replacement"),
         ),
         Param(
             "n_prompt",
             "string",
-            "What to keep away from; empty takes the default text.",
+            "What to keep away from, where guide_scale is above 1. Empty takes the model's own text.",
             default="",
         ),
         Param(
             "offload_model",
             "boolean",
-            "Moves models off the GPU while they are not used.",
+            "Takes models off the GPU while they are not at work: slower, and less memory.",
             default=True,
         ),
         Param(
             "reference_image",
             "file",
-            "The character.",
+            "The character. In animation its picture also gives the surroundings and the aspect.",
             required=True,
         ),
         Param(
             "refert_num",
             "integer",
-            "Frames that each clip takes over from the one before.",
+            "Frames that each clip takes over from the one before: 1, or 5 for a smoother passage.",
             default=1,
             options=(1, 5),
         ),
         Param(
             "resolution_height",
             "integer",
-            "With resolution_width: the area of the video; its aspect comes from the inputs.",
+            "With resolution_width: the area of the video. Its aspect is that of the picture, in "
+            "replacement that of the driving video.",
             default=720,
             minimum=512,
             maximum=1920,
@@ -157,7 +170,8 @@ ANIMATE_APP = App(
         Param(
             "resolution_width",
             "integer",
-            "With resolution_height: the area of the video; its aspect comes from the inputs.",
+            "With resolution_height: the area of the video. Its aspect is that of the picture, in "
+            "replacement that of the driving video.",
             default=1280,
             minimum=512,
             maximum=1920,
@@ -165,7 +179,7 @@ ANIMATE_APP = App(
         Param(
             "retarget_flag",
             "boolean",
-            "Fits the motion to the proportions of the character.",
+            "Animation: gives the motion the bone lengths of the character, for one of other proportions.",
             default=False,
         ),
         Param(
@@ -178,7 +192,7 @@ ANIMATE_APP = App(
         Param(
             "sampling_steps",
             "integer",
-            "Denoising steps per clip.",
+            "Denoising steps of each clip. More is slower and finer.",
             default=20,
             minimum=10,
             maximum=50,
@@ -194,7 +208,7 @@ ANIMATE_APP = App(
         Param(
             "shift",
             "number",
-            "Moves steps towards the noisy end.",
+            "Moves steps towards the noisy end; 5 is usual.",
             default=5.0,
             minimum=1,
             maximum=10,
@@ -202,7 +216,8 @@ ANIMATE_APP = App(
         Param(
             "use_flux",
             "boolean",
-            "Edits both figures into a standard pose before retargeting.",
+            "With retarget_flag: FLUX.1-Kontext brings both figures into one neutral pose before their bones "
+            "are compared. Slower, and better for unusual poses.",
             default=False,
         ),
     ),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import GeometryError
+from ..geometry import TEXT_TOKENS
 from .cache import ResidualCache
 from .face import FaceKeys, attend_to_face
 
@@ -47,7 +49,16 @@ def embed_context(transformer: nn.Module, text: Tensor, images: Tensor) -> Tenso
     Returns:
         [1, image tokens + 512, dim]. Image tokens first: the blocks split the two at 512 from
         the end.
+    Raises:
+        GeometryError: the text is of another length, with which they would split elsewhere.
     """
+    if text.shape[1] != TEXT_TOKENS:
+        raise GeometryError(
+            what=f"The text has {text.shape[1]} tokens.",
+            why=f"The transformer tells text from picture by the last {TEXT_TOKENS} tokens: another "
+            "length would be read wrongly without a word.",
+            fix=f"Encode the prompt with Wan Prompt Encode, which fills up to {TEXT_TOKENS}.",
+        )
     embedder = transformer.condition_embedder
     return torch.cat([embedder.image_embedder(images), embedder.text_embedder(text)], dim=1)
 
