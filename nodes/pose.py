@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..wan.errors import WanError
+from ..wan.media.frames import to_image
 from ..wan.preprocess.pose.detect import PersonChoice, PersonRule
 from ..wan.preprocess.pose.keypoints import measure_poses
 from ..wan.preprocess.pose.onnx import ModelKind
@@ -21,7 +22,7 @@ from .onnx_files import (
     onnx_default,
     open_models,
 )
-from .preprocess import CATEGORY, check_pose, to_image
+from .preprocess import CATEGORY, check_pose
 from .sockets import PoseKeypoint, WanDriving, WanPose, WanPoseModel
 
 

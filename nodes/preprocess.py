@@ -1,10 +1,10 @@
 """The driving video: its frames, the face in it, and the person to replace."""
 
-import torch
 from comfy_api.latest import InputImpl, io
 
 from ..wan.errors import GeometryError
 from ..wan.geometry import SIZE_STEP
+from ..wan.media.frames import to_image
 from ..wan.media.resize import resize_by_area
 from ..wan.media.sound import Audio
 from ..wan.params import ANIMATE_APP
@@ -288,22 +288,6 @@ def is_trimmed(video):
 def to_audio(audio):
     """Sound as other nodes know it, or None."""
     return audio and {"waveform": audio.samples[None], "sample_rate": audio.rate}
-
-
-def to_image(frames, reporter):
-    """Frames as other nodes know them.
-
-    Args:
-        frames: [T, H, W, 3] uint8, an array or a tensor.
-    Returns:
-        [T, H, W, 3] float32 in 0..1.
-    """
-    frames = torch.as_tensor(frames)
-    image = torch.empty(frames.shape, dtype=torch.float32)
-    for source, target in zip(frames, image, strict=True):
-        reporter.check_cancelled()
-        torch.div(source, 255, out=target)
-    return image
 
 
 def check_pose(driving, pose):

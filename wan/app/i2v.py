@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from ..geometry import parse_size, round_frames
 from ..load.fetch import downloads_allowed, resolve_lora
 from ..load.lora.apply import apply_lora
 from ..media.picture import read_picture
-from ..payloads import ImageCondition, VideoLatents, WanModel
+from ..params import I2V_APP
+from ..payloads import ImageCondition, WanModel
 from ..progress import Reporter
 from ..sample.cache import TeaCache
 from ..sample.denoise import SampleOptions, SampleSettings, sample_video
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
-from ..save.video import check_writable, to_uint8, write_video
+from ..save.metadata import run_tags
+from ..save.video import check_writable, write_video
 from .result import RunResult
 
 
@@ -31,15 +33,17 @@ def run_i2v(
     out: Path,
     reporter: Reporter,
     lora_folders: Sequence[Path] = (),
+    metadata: bool = True,
 ) -> RunResult:
     """Run the app.
 
     Args:
         values: all parameters, as `wan.params.validate` returns them.
         model: I2V or FLF2V weights.
-        out: the .mp4 to write.
+        out: the video to write; its suffix decides the format.
         reporter: progress, cancellation and notes.
         lora_folders: where `lora_file` is looked up if it is a name.
+        metadata: whether the file tells its parameters and seed.
     Returns:
         Where the video is and what it is like.
     Raises:
@@ -57,8 +61,10 @@ def run_i2v(
     text = encode_prompts(model, values["prompt"], negative, reporter)
     condition = _condition(values, model, picture, end, reporter)
     video = sample_video(model, text, condition, settings, reporter)
-    pixels = _pixels(model, video, reporter, values["vae_tile_size"])
-    written = write_video(out, pixels, values["fps"])
+    decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
+    tags = run_tags(I2V_APP, values, video.seed) if metadata else None
+    batches = (frames for _, frames in decoded)
+    written = write_video(out, batches, values["fps"], tags=tags, reporter=reporter)
     size = (condition.width, condition.height)
     return RunResult(out, *size, written, values["fps"], video.seed, model.is_tiny)
 
@@ -111,10 +117,3 @@ def _condition(
     return condition_on_image(
         model, picture, width, height, num_frames, reporter, end, values["vae_tile_size"]
     )
-
-
-def _pixels(
-    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int
-) -> Iterator[Tensor]:
-    for _, frames in decode_frames(model, video, reporter, tile_size=tile_size):
-        yield to_uint8(frames)
