@@ -26,6 +26,7 @@ from .preprocess import (
     WanLocalSegmentPerson,
 )
 from .sample import WanLocalSampler
+from .save import WanLocalSaveVideo
 
 NODES: list[type[io.ComfyNode]] = [
     WanLocalModelLoader,
@@ -47,6 +48,7 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalFaceCrop,
     WanLocalSegmentPerson,
     WanLocalMaskDilate,
+    WanLocalSaveVideo,
 ]
 
 

@@ -6,7 +6,6 @@ from ..wan.errors import GeometryError
 from ..wan.geometry import SIZE_STEP
 from ..wan.media.frames import to_image
 from ..wan.media.resize import resize_by_area
-from ..wan.media.sound import Audio
 from ..wan.params import ANIMATE_APP
 from ..wan.preprocess.mask.segment import segment_person
 from ..wan.preprocess.mask.shape import (
@@ -23,7 +22,7 @@ from . import compat
 from .host import NodeReporter
 from .inputs import from_param
 from .onnx_files import make_segmenter, segmenter_choices
-from .sockets import WanDriving, WanPose
+from .sockets import WanDriving, WanPose, from_audio, to_audio
 
 CATEGORY = "wan/3 preprocess"
 SIZE_MODES = ("source size", "area")
@@ -272,8 +271,7 @@ def read_driving(video, fps, resize, reporter):
         if isinstance(source, str):
             return read_video(source, fps, resize, reporter=reporter)
     parts = video.get_components()
-    sound = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
-    rate = parts.frame_rate
+    rate, sound = parts.frame_rate, from_audio(parts.audio)
     return select_frames(parts.images, rate, fps, resize, audio=sound, reporter=reporter)
 
 
@@ -283,11 +281,6 @@ def is_trimmed(video):
         return any(video.get_active_trim_window())
     # Hosts of 0.14 and after trim too, but the older of them do not say so.
     return any(getattr(video, f"_VideoFromFile__{name}", 0) for name in ("start_time", "duration"))
-
-
-def to_audio(audio):
-    """Sound as other nodes know it, or None."""
-    return audio and {"waveform": audio.samples[None], "sample_rate": audio.rate}
 
 
 def check_pose(driving, pose):

@@ -13,6 +13,8 @@ QUALITIES = ("best", "high", "medium", "low")
 PRESETS = ("fast", "medium", "slow")
 """How long the encoder may look for a smaller file."""
 
+ODD_SIZES = ("refuse", "crop")
+
 
 @dataclass(frozen=True)
 class VideoFormat:
@@ -157,7 +159,9 @@ class Encoding:
     """How a video is encoded.
 
     `quality` is one of `QUALITIES` and without meaning for a lossless format, `preset` one of
-    `PRESETS`. `crf` is the encoder's own constant rate factor instead of `quality`.
+    `PRESETS`. `crf` is the encoder's own constant rate factor instead of `quality`. `odd_size`, one
+    of `ODD_SIZES`, is what happens to a side that the format needs even: an error, or it loses its
+    last row or column of pixels.
 
     Raises:
         InputError: a word or factor that does not exist for the format.
@@ -167,16 +171,18 @@ class Encoding:
     quality: str = "high"
     preset: str = "medium"
     crf: int | None = None
+    odd_size: str = "refuse"
 
     def __post_init__(self) -> None:
         for name, value, words in (
             ("quality", self.quality, QUALITIES),
             ("preset", self.preset, PRESETS),
+            ("odd_size", self.odd_size, ODD_SIZES),
         ):
             if value not in words:
                 raise InputError(
                     what=f"{name} is {value!r}.",
-                    why="It is a word with a meaning for every format.",
+                    why="It is one of a few words, which every format understands.",
                     fix=f"Choose one of {', '.join(words)}.",
                 )
         if self.crf is None:

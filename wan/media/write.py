@@ -23,8 +23,11 @@ from .video import FINEST_RATE
 # Codes of ISO/IEC 23091-2 and of FFmpeg's AVColorRange.
 _BT709, _RGB = 1, 0
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
-# Microseconds. When the sound ends early, frames wait in memory for so long for more of it.
-_INTERLEAVING = {"max_interleave_delta": "1000000"}
+_MUXER = {
+    "fflags": "+bitexact",  # no random numbers in the file: the same frames give the same file
+    # Microseconds. When the sound ends early, frames wait in memory for so long for more of it.
+    "max_interleave_delta": "1000000",
+}
 
 
 class VideoWriter:
@@ -89,6 +92,8 @@ class VideoWriter:
         """Write one frame, [H, W, 3] uint8, and the sound that belongs to it."""
         import av
 
+        if self._encoding.odd_size == "crop" and self._format.needs_even_sides:
+            pixels = pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2]
         height, width = pixels.shape[:2]
         if not self.frames:
             self._check_size(width, height)
@@ -119,7 +124,7 @@ class VideoWriter:
 
         # Else SVT-AV1 tells its settings on the terminal.
         os.environ.setdefault("SVT_LOG", "1")
-        options = {**self._format.container_options, **_INTERLEAVING}
+        options = {**self._format.container_options, **_MUXER}
         container = av.open(
             str(self._temporary), "w", format=self._format.container, options=options
         )
@@ -182,12 +187,20 @@ class VideoWriter:
     def _discard(self) -> None:
         import av
 
+        # If these fail there is a better error already.
         if self._container is not None:
-            with suppress(OSError, av.FFmpegError):  # there is a better error already
+            with suppress(OSError, av.FFmpegError):
                 self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._temporary.unlink()
 
     def _check_size(self, width: int, height: int) -> None:
+        if not width or not height:
+            raise GeometryError(
+                what="The frames are one pixel wide or high.",
+                why="Nothing is left of them when odd sides lose a pixel.",
+                fix="Choose a lossless format, which keeps every size.",
+            )
         if self._format.needs_even_sides and (width % 2 or height % 2):
             raise GeometryError(
                 what=f"The frames are {width}x{height}.",
