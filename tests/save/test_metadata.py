@@ -25,7 +25,7 @@ GRAPH = {
     "7": {"class_type": "PreviewAny", "inputs": {"source": ["6", 0]}},
 }
 # The page's own graph holds whatever people type: quotes, line ends, other scripts.
-PAGE = {"workflow": {"nodes": [{"id": 1, "widgets_values": ['"ü" \n 镜头 \u0000 {{}} \\ 🙂']}]}}
+PAGE = {"workflow": {"nodes": [{"id": 1, "widgets_values": ['"ü" \n 镜头 \u0000 {{}} \\ 🙂 {']}]}}
 
 
 def written(tmp_path, form, tags, frames=20):
@@ -100,6 +100,13 @@ def test_the_page_finds_the_graph_in_webm(tmp_path, form):
     for name in (b"WORKFLOW", b"PROMPT"):
         at = data.index(b"\x45\xa3" + bytes([0x80 + len(name)]) + name)  # TagName, its length
         assert at < first_frames
+
+
+def test_braces_in_texts_do_not_hide_where_the_graph_ends():
+    """Pages of ComfyUI 0.3.64 count every brace of a WebM's tag, those in texts as well."""
+    text = graph_tags(None, PAGE, None)["workflow"]
+    depth = [text[: i + 1].count("{") - text[: i + 1].count("}") for i in range(len(text))]
+    assert depth.index(0) == len(text) - 1 and json.loads(text) == PAGE["workflow"]
 
 
 def test_our_tag_tells_of_our_nodes_that_lead_to_the_file():

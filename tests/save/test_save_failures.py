@@ -19,7 +19,7 @@ from wan_local.wan.save.video import check_writable, write_video
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def noise(frames, height=48, width=64):
+def noise(frames, height=64, width=64):
     shape = (frames, height, width, 3)
     seeded = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=seeded)
@@ -66,7 +66,7 @@ def test_one_frame_is_a_video(tmp_path):
 
 
 def test_frames_of_two_sizes_are_named(older):
-    with pytest.raises(GeometryError, match="Frame 3 is 64x32, those before it are 64x48"):
+    with pytest.raises(GeometryError, match="Frame 3 is 64x32, those before it are 64x64"):
         write_video(older, [noise(3), noise(1, 32, 64)], 8)
     assert_untouched(older)
 
@@ -229,7 +229,7 @@ from wan.save.video import write_video
 
 path, encoding = Path(sys.argv[1]), Encoding(find_format(sys.argv[2]))
 seeded = torch.Generator().manual_seed(0)
-frames = torch.randint(0, 256, (12, 48, 64, 3), generator=seeded).byte()
+frames = torch.randint(0, 256, (12, 64, 64, 3), generator=seeded).byte()
 sound = Audio(torch.rand(1, 24000, generator=seeded) - 0.5, 16000)
 def write():
     tags = {"workflow": "x" * 3000}

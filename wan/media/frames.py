@@ -18,7 +18,10 @@ from ..progress import Reporter
 # So few rows stay in a core's cache from the first step of a conversion to its last, which makes
 # it twice as fast as with whole frames (bench/video.py).
 _ROWS = 32
-_NO_OVERFLOW = 1e6  # 255 times as much still is a 32-bit integer
+# As whole numbers the bits of 0 and more are in order, and those of negative numbers, infinities
+# and NaN are above them all: one comparison finds what is not plain. The limit is 1e6, of which
+# 255 times as much still is a 32-bit integer.
+_PLAIN = np.float32(1e6).view(np.uint32)
 
 
 class ToPixels:
@@ -68,8 +71,7 @@ class ToPixels:
     def _round(self, rows: np.ndarray, target: np.ndarray) -> None:
         import cv2
 
-        # Each is false for NaN.
-        if not (rows.min() >= 0 and rows.max() <= _NO_OVERFLOW):
+        if rows.view(np.uint32).max() > _PLAIN:
             rows = self._tame(rows)
         # In one pass: scaled, rounded to the nearest, and 255 where it is more.
         cv2.convertScaleAbs(rows, dst=target, alpha=255)
@@ -125,12 +127,15 @@ def fill_image(decoded: Tensor, frames: Tensor) -> Tensor:
         staged = torch.empty_like(frames, device=decoded.device)
         staged.copy_(decoded.permute(1, 2, 3, 0))  # C T H W -> T H W C
         return frames.copy_(staged.clamp_(-1, 1).add_(1).div_(2))
-    scratch = torch.empty(len(decoded), _ROWS, frames.shape[2])
+    scratch, half = torch.empty(len(decoded), _ROWS, frames.shape[2]), torch.tensor([0.5])
     for index, frame in enumerate(frames):
         for top in range(0, len(frame), _ROWS):
             target = frame[top : top + _ROWS]
-            rows = scratch[:, : len(target)]
-            rows.copy_(decoded[:, index, top : top + _ROWS]).clamp_(-1, 1).add_(1).div_(2)
+            rows, source = scratch[:, : len(target)], decoded[:, index, top : top + _ROWS]
+            if source.dtype != rows.dtype:
+                source = rows.copy_(source)
+            # Halving is exact, so this rounds as adding 1 and dividing by 2 does.
+            torch.add(half, source, alpha=0.5, out=rows).clamp_(0, 1)
             _interleave(rows, target)
     return frames
 

@@ -32,7 +32,10 @@ def read_sound(path: Path, begin: float, length: float, reporter: Reporter) -> A
     resampler = av.AudioResampler(format="flt")
     try:
         with opened(path) as (container, _):
-            for frame in decoded(container, container.streams.audio[0]):
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:  # there is no decoder, and PyAV 14 crashes
+                raise ValueError(stream)
+            for frame in decoded(container, stream):
                 reporter.check_cancelled()
                 for part in resampler.resample(frame):
                     mixed, rate = torch.from_numpy(part.to_ndarray()), part.sample_rate

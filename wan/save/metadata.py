@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,6 +15,8 @@ OWN_TAG = "wan_local"
 """Name of our tag, one JSON object with `seed` (or null) and what made the video. Matroska and WebM
 spell all names in capitals."""
 _PREFIX = "WanLocal"
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACES = {ord(brace): f"\\u{ord(brace):04x}" for brace in "{}"}
 _ADDRESSES = {"lora_file"}  # parameters that may name a file, though they are texts
 
 
@@ -50,7 +53,12 @@ def graph_tags(
         nodes = [{"node": node["class_type"], "inputs": _constants(node)} for node in ours]
         seeds = [node["inputs"]["seed"] for node in nodes if "seed" in node["inputs"]]
         tags[OWN_TAG] = {"seed": seeds[0] if seeds else None, "nodes": nodes}
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in tags.items()}
+    return {k: v if isinstance(v, str) else _json(v) for k, v in tags.items()}
+
+
+def _json(value: Any) -> str:
+    """JSON without braces in texts: older pages count those, too, to find the end in a WebM."""
+    return _TEXT.sub(lambda text: text[0].translate(_BRACES), json.dumps(value))
 
 
 def _before(prompt: Mapping[str, Any], node_id: str | None) -> Iterator[Mapping[str, Any]]:
