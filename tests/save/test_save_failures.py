@@ -71,7 +71,7 @@ def test_frames_of_two_sizes_are_named(older):
     assert_untouched(older)
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("fps", [0, -1, 1e-9, float("nan"), float("inf")])
 def test_a_rate_that_is_none_is_named(older, fps):
     with pytest.raises(InputError, match="fps is"):
         write_video(older, [noise(3)], fps)
@@ -119,6 +119,25 @@ def test_cancelling_stops_at_the_next_frame_and_leaves_no_file(older):
         write_video(older, [noise(200)], 8, reporter=reporter, expected=200)
     assert reporter.done == 70
     assert_untouched(older)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads are not counted here")
+def test_a_cancelled_file_is_not_finished_first(older):
+    """FFmpeg would read all of an MP4 to move it: minutes, for a long one."""
+
+    def reads():
+        return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+    def frames():
+        yield noise(150)
+        raise KeyboardInterrupt
+
+    lossless = Encoding(find_format("mp4 H.264 lossless"), preset="fast")
+    size = write_video(older, [noise(150)], 8, lossless) and older.stat().st_size
+    before = reads()
+    with pytest.raises(KeyboardInterrupt):
+        write_video(older, frames(), 8, lossless)
+    assert size > 1_000_000 and reads() - before < size / 4
 
 
 def test_cancelling_is_asked_for_without_a_phase_too(older):

@@ -45,9 +45,14 @@ class VideoFormat:
         return not self.qualities
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether colours are stored as they are, at any size."""
+        return self.pixels == "bgr0"
+
+    @property
     def needs_even_sides(self) -> bool:
         """Whether colour is stored at half the size."""
-        return self.pixels.startswith("yuv420")
+        return not self.is_rgb
 
 
 # The index comes first: players start at once, and ComfyUI's page, which reads 64 MB of a dropped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -81,7 +80,7 @@ class Soundtrack:
         if self._has_nan:
             reporter.note("The sound holds values that are not numbers (NaN); they are silent.")
 
-    def _encode(self, begin: int, end: int) -> Iterator[Any]:
+    def _encode(self, begin: int, end: int) -> list[Any]:
         import av
 
         samples = self._audio.samples[:, begin:end].to("cpu", torch.float32).clamp(-1, 1)

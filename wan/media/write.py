@@ -137,10 +137,9 @@ class VideoWriter:
         context = stream.codec_context
         context.pix_fmt, context.time_base = self._format.pixels, 1 / self._fps
         # Untagged, players guess: BT.601 for small pictures, and the colours shift.
-        is_rgb = not self._format.needs_even_sides
-        context.colorspace = _RGB if is_rgb else _BT709
+        context.colorspace = _RGB if self._format.is_rgb else _BT709
         context.color_primaries = context.color_trc = _BT709
-        context.color_range = _FULL_RANGE if is_rgb else _LIMITED_RANGE
+        context.color_range = _FULL_RANGE if self._format.is_rgb else _LIMITED_RANGE
         self._stream = stream
         if self._audio is not None and self._audio.samples.shape[1]:
             self._sound = Soundtrack(container, self._format.sound, self._audio, self._fps)
@@ -157,7 +156,7 @@ class VideoWriter:
     def _colours(self) -> dict[str, Any]:
         from av.video.reformatter import ColorRange, Colorspace
 
-        if not self._format.needs_even_sides:
+        if self._format.is_rgb:
             return {}
         return {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
 
@@ -187,12 +186,15 @@ class VideoWriter:
     def _discard(self) -> None:
         import av
 
-        # If these fail there is a better error already.
+        # If something fails here there is a better error already. Without its name a file is not
+        # finished: to close an MP4 would move all of it to make room for the index.
+        with suppress(OSError):
+            self._temporary.unlink()
         if self._container is not None:
             with suppress(OSError, av.FFmpegError):
                 self._container.close()
         with suppress(OSError):
-            self._temporary.unlink()
+            self._temporary.unlink()  # Windows holds on to open files
 
     def _check_size(self, width: int, height: int) -> None:
         if not width or not height:
@@ -236,12 +238,12 @@ def exact_rate(fps: Fraction | float) -> Fraction:
     """Frames per second as the fraction that is meant: 29.97002997 is 30000/1001.
 
     Raises:
-        InputError: not above 0.
+        InputError: not above 0, or beyond what files count in.
     """
-    if not 0 < fps <= FINEST_RATE:
+    if not 1 / FINEST_RATE <= fps <= FINEST_RATE:
         raise InputError(
             what=f"fps is {fps}.",
-            why="A video plays at a rate above 0.",
+            why=f"A video plays at a rate above 0, and of {FINEST_RATE} at most.",
             fix="Use for example 16.",
         )
     return Fraction(fps).limit_denominator(FINEST_RATE)
