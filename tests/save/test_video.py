@@ -209,6 +209,32 @@ def test_short_sound_stays_short(tmp_path, chosen):
     assert abs(lasts["audio"] - 1) < 1 / NTSC and lasts["video"] > 2.6
 
 
+def test_sound_lies_beside_its_frames_in_the_file(tmp_path):
+    """Players read on, they do not jump; the encoder holds back dozens of frames, which are long."""
+    write_video(tmp_path / "a.mp4", [gradient(81)], 2, audio=tone(41, 8000, 1))
+    at, apart = {}, []
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [(p.pos, p.stream.type, p.dts * p.time_base) for p in container.demux() if p.size]
+    for _, kind, time in sorted(packets):
+        at[kind] = time
+        apart.append(at["audio"] - at["video"] if len(at) == 2 else 0)
+    assert max(map(abs, apart)) <= 3  # seconds: B-frames are stored up to two frames early
+
+
+def test_frames_do_not_wait_for_sound_that_ended(tmp_path):
+    form = needed("mkv FFV1 lossless")
+
+    def frames():
+        for done in range(240):
+            if done == 200:
+                (part,) = tmp_path.iterdir()
+                # A second of frames may wait, not the ten of FFmpeg's habit.
+                assert part.stat().st_size > 160 * 64 * 64 * 3 / 2
+            yield noise(1)
+
+    write_video(tmp_path / "a.mkv", frames(), 30, Encoding(form), audio=tone(0.1))
+
+
 def test_no_sound_is_no_stream(tmp_path):
     write_video(tmp_path / "a.mp4", [gradient(3)], 16, audio=Audio(torch.empty(2, 0), 44100))
     with av.open(str(tmp_path / "a.mp4")) as container:
