@@ -75,11 +75,13 @@ def test_nan_pixels_are_black_and_named_once():
     frames = torch.ones(9, 70, 8, 3)
     frames[2, 5, 3, 1] = frames[2, 60, 0] = frames[7, 69, 7, 2] = torch.nan
     frames[4, 0, 0] = torch.tensor([torch.inf, -torch.inf, 1e30])
+    frames[5, 0, 0] = torch.tensor([1.0, -1e-30, -0.0])
+    frames[6, 0, 0, 0] = 1e8
     found = [pixels(frame).copy() for frame in frames]
     assert found[2][5, 3].tolist() == found[2][60, 0].tolist() == [0, 0, 0]
     assert found[7][69, 7].tolist() == [0, 0, 0]
-    assert found[4][0, 0].tolist() == [255, 0, 255]
-    assert sum((frame < 255).any(-1).sum() for frame in found) == 4
+    assert found[4][0, 0].tolist() == [255, 0, 255] and found[5][0, 0].tolist() == [255, 0, 0]
+    assert sum((frame < 255).any(-1).sum() for frame in found) == 5
     pixels.report(notes)
     assert len(notes.notes) == 1
     assert "2 of 9 frames" in notes.notes[0] and "the first is frame 2." in notes.notes[0]

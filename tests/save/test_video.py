@@ -197,9 +197,18 @@ def test_sound_of_every_rate_and_layout_keeps_its_place(tmp_path, chosen, rate, 
     )
     sound = read_sound(path, 0.0, 2.0, Silent())
     assert len(sound.samples) == channels
+    is_kept = chosen.sound == "flac" or (chosen.sound == "aac" and rate in (8000, 22050, 48000))
+    assert sound.rate == (rate if is_kept else 48000)
     loud = (sound.samples.abs().amax(0) > 0.25).nonzero() / sound.rate
     # 20 ms of tone at the first second; a codec smears it by a few milliseconds.
     assert abs(loud.min() - 1) < 0.01 and abs(loud.max() - 1.02) < 0.01
+
+
+def test_sound_beside_ffv1_keeps_24_bits(tmp_path):
+    form, audio = needed("mkv FFV1 lossless"), tone(1)
+    write_video(tmp_path / "a.mkv", [noise(8)], 8, Encoding(form), audio=audio)
+    sound = read_sound(tmp_path / "a.mkv", 0.0, 1.0, Silent())
+    assert (sound.samples - audio.samples).abs().max() <= 2**-23
 
 
 def test_short_sound_stays_short(tmp_path, chosen):
@@ -209,11 +218,12 @@ def test_short_sound_stays_short(tmp_path, chosen):
     assert abs(lasts["audio"] - 1) < 1 / NTSC and lasts["video"] > 2.6
 
 
-def test_sound_lies_beside_its_frames_in_the_file(tmp_path):
+def test_sound_lies_beside_its_frames_in_the_file(tmp_path, chosen):
     """Players read on, they do not jump; the encoder holds back dozens of frames, which are long."""
-    write_video(tmp_path / "a.mp4", [gradient(81)], 2, audio=tone(41, 8000, 1))
+    path = tmp_path / f"a{chosen.suffix}"
+    write_video(path, [gradient(81)], 2, Encoding(chosen), audio=tone(41, 8000, 1))
     at, apart = {}, []
-    with av.open(str(tmp_path / "a.mp4")) as container:
+    with av.open(str(path)) as container:
         packets = [(p.pos, p.stream.type, p.dts * p.time_base) for p in container.demux() if p.size]
     for _, kind, time in sorted(packets):
         at[kind] = time
