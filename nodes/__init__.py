@@ -29,6 +29,7 @@ from .preprocess import (
 from .retarget import WanLocalPoseRetarget
 from .sample import WanLocalSampler
 from .samples import WanLocalSample
+from .save import WanLocalSaveVideo
 
 NODES: list[type[io.ComfyNode]] = [
     WanLocalSample,
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalMaskDilate,
     WanLocalAnimate,
     WanLocalAnimateSampler,
+    WanLocalSaveVideo,
 ]
 
 

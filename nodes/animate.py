@@ -8,7 +8,7 @@ from ..wan.animate.inputs import Figure, condition_figure, make_scene, video_siz
 from ..wan.animate.loop import Places
 from ..wan.decode.colour import COLOUR_MATCHES
 from ..wan.geometry import SIZE_STEP
-from ..wan.media.resize import to_pixels
+from ..wan.media.frames import to_pixels
 from ..wan.params import ANIMATE_APP, I2V_APP
 from ..wan.payloads import Mode
 from ..wan.sample.guidance import Guidance

@@ -1,7 +1,7 @@
 """Which FLUX.1-Kontext folders are offered, and how pictures are edited with a choice."""
 
 from ..wan.errors import MissingFileError
-from ..wan.media.resize import to_pixels
+from ..wan.media.frames import to_pixels
 from ..wan.preprocess.retarget.edit import ALTERNATIVE, DOWNLOAD
 from ..wan.preprocess.retarget.fit import Editing
 from ..wan.preprocess.retarget.kontext import Kontext

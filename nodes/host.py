@@ -11,12 +11,14 @@ import comfy.model_management as memory
 import folder_paths
 import latent_preview
 import torch
+from comfy.cli_args import args
 from comfy.latent_formats import Wan21
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
+from ..wan.errors import OutputError
 from ..wan.progress import Preview
 from ..wan.residency import Delta, LowRank, PatchedWeights, Patches, Turns, WeightPatch
 
@@ -271,6 +273,44 @@ def image_memory(count: int, height: int, width: int) -> torch.Tensor:
     with suppress(OSError):  # Windows keeps a file that is in use; the host deletes it later
         file.unlink()
     return image.view(shape)
+
+
+def output_place(prefix: str, width: int = 0, height: int = 0) -> tuple[Path, str, str]:
+    """Where the next file of a prefix goes; the folder is made.
+
+    Args:
+        prefix: a name below the output folder, perhaps with folders, %year% and the like, %width%
+            and %height%.
+    Returns:
+        The folder, the name with its number but without a suffix, and the folder as the page
+        asks for it.
+    Raises:
+        OutputError: it is empty or leads outside, or the folder cannot be made.
+    """
+    root = folder_paths.get_output_directory()
+    try:
+        place = folder_paths.get_save_image_path(prefix, root, width, height)
+    except OSError as error:
+        raise _bad_prefix(prefix, f"Its folder cannot be made ({error.strerror}).") from error
+    except Exception as error:  # the host has no class of its own for it
+        raise _bad_prefix(prefix, "It leads outside of ComfyUI's output folder.") from error
+    folder, name, number, subfolder, _ = place
+    if name in ("", "."):
+        raise _bad_prefix(prefix, "It holds no name.")
+    return Path(folder), f"{name}_{number:05}_", subfolder
+
+
+def _bad_prefix(prefix: str, why: str) -> OutputError:
+    return OutputError(
+        what=f"filename_prefix {prefix!r} cannot be used.",
+        why=why,
+        fix="Use a name or folder/name; it is made below ComfyUI's output folder.",
+    )
+
+
+def embeds_metadata() -> bool:
+    """Whether files tell how they were made; the user may have switched it off."""
+    return not args.disable_metadata
 
 
 def fingerprint(path: Path | None) -> str:

@@ -1,8 +1,8 @@
-"""Between the 8-bit frames of the library and the images and sounds of the host."""
+"""Between the 8-bit frames of the library and the images of the host."""
 
 import torch
 
-from ..wan.media.resize import to_pixels
+from ..wan.media.frames import fill_from_pixels, to_pixels
 from ..wan.media.sequence import MadeFrames
 from . import host
 
@@ -28,21 +28,9 @@ def collect_image(batches, count, height, width, reporter):
     Returns:
         [count, H, W, 3] float32 in 0..1; of a long video in a file that is mapped into memory.
     """
-    image = host.image_memory(count, height, width)
-    done = 0
-    for batch in batches:
-        for frame in batch:
-            reporter.check_cancelled()
-            torch.div(frame, 255, out=image[done])
-            done += 1
-    return image
+    return fill_from_pixels(batches, host.image_memory(count, height, width), reporter)
 
 
 def as_frames(image):
     """An image batch as 8-bit frames, each made when it is looked at; None stays None."""
     return image if image is None else MadeFrames(len(image), lambda n: to_pixels(image[n]))
-
-
-def to_audio(audio):
-    """Sound as other nodes know it, or None."""
-    return audio and {"waveform": audio.samples[None], "sample_rate": audio.rate}

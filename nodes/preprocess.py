@@ -5,7 +5,6 @@ from comfy_api.latest import InputImpl, io
 from ..wan.errors import GeometryError
 from ..wan.geometry import SIZE_STEP
 from ..wan.media.resize import resize_by_area
-from ..wan.media.sound import Audio
 from ..wan.params import ANIMATE_APP
 from ..wan.preprocess.mask.segment import segment_person
 from ..wan.preprocess.mask.shape import (
@@ -20,10 +19,10 @@ from ..wan.preprocess.pose.track import describe_misses
 from ..wan.preprocess.video import read_video, select_frames
 from . import compat
 from .host import NodeReporter
-from .images import to_audio, to_image
+from .images import to_image
 from .inputs import from_param
 from .onnx_files import make_segmenter, segmenter_choices
-from .sockets import WanDriving, WanPose
+from .sockets import WanDriving, WanPose, from_audio, to_audio
 
 CATEGORY = "wan/3 preprocess"
 SIZE_MODES = ("source size", "area")
@@ -292,8 +291,7 @@ def read_driving(video, fps, resize, reporter, part):
         if isinstance(source, str):
             return read_video(source, fps, resize, **options)
     parts = video.get_components()
-    sound = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
-    rate = parts.frame_rate
+    rate, sound = parts.frame_rate, from_audio(parts.audio)
     return select_frames(parts.images, rate, fps, resize, audio=sound, **options)
 
 

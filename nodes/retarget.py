@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..wan.media.resize import to_pixels
+from ..wan.media.frames import to_pixels
 from ..wan.params import ANIMATE_APP
 from ..wan.preprocess.retarget.fit import fit_pose
 from . import compat

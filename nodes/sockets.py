@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..wan.media.sound import Audio
+
 WanModel = io.Custom("WAN_MODEL")  # wan.payloads.WanModel
 WanText = io.Custom("WAN_TEXT")  # wan.payloads.TextEmbeds
 WanCondition = io.Custom("WAN_CONDITION")  # wan.payloads.ImageCondition
@@ -14,3 +16,13 @@ WanDriving = io.Custom("WAN_DRIVING")  # wan.preprocess.video.DrivingVideo
 WanPoseModel = io.Custom("WAN_POSE_MODEL")  # wan.preprocess.pose.onnx.PoseModels
 WanPose = io.Custom("WAN_POSE")  # wan.preprocess.pose.PoseTrack
 PoseKeypoint = io.Custom("POSE_KEYPOINT")  # OpenPose dictionaries, as core and other packs speak
+
+
+def to_audio(audio: Audio | None):
+    """Sound as AUDIO sockets carry it, or None."""
+    return audio and {"waveform": audio.samples[None], "sample_rate": audio.rate}
+
+
+def from_audio(audio) -> Audio | None:
+    """What an AUDIO socket carries as our record, or None."""
+    return audio and Audio(audio["waveform"][0], int(audio["sample_rate"]))

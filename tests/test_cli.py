@@ -1,5 +1,6 @@
 """The command line as its user meets it: in processes of its own, and in this one for errors."""
 
+import json
 import os
 import subprocess
 import sys
@@ -139,6 +140,20 @@ def test_a_drawn_seed_is_printed_and_gives_the_video_again(caches, tmp_path):
     assert f"seed {seed} was drawn" in first.stderr
     run(caches, *arguments(tmp_path / "b.mp4", seed=seed))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "h264"), ("a.mkv", "ffv1")])
+def test_a_video_tells_its_seed_unless_told_not_to(here, tmp_path, name, codec):
+    for more, is_told in (([], True), (["--no-metadata"], False)):
+        status, error = here(*arguments(tmp_path / name, seed=5), *more)
+        assert status == 0, error
+        with av.open(str(tmp_path / name)) as video:
+            tags = {key.lower(): value for key, value in video.metadata.items()}
+            assert video.streams.video[0].codec.canonical_name == codec
+        assert ("wan_local" in tags) == is_told
+        if is_told:
+            told = json.loads(tags["wan_local"])
+            assert told["seed"] == 5 and told["parameters"]["input_image"] == SAMPLE.name
 
 
 @pytest.mark.parametrize(

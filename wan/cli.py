@@ -80,7 +80,19 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         metavar="tiny|DIR",
         help="a folder with weights, or the tiny random-weight models (default)",
     )
-    parser.add_argument("--out", type=Path, default=Path("wan.mp4"), metavar="FILE")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("wan.mp4"),
+        metavar="FILE",
+        help="the video to write: .mp4 (default wan.mp4), .webm, or .mkv without loss",
+    )
+    parser.add_argument(
+        "--no-metadata",
+        dest="metadata",
+        action="store_false",
+        help="leave parameters and seed out of the file",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.set_defaults(command=_run, app=app)
 
@@ -139,7 +151,7 @@ def _run(options: argparse.Namespace) -> int:
 
     offload = values.get("offload_model", True)
     model = open_models(options.models, options.device, options.app.name, offload)
-    around = surroundings(options.models, model, options.out)
+    around = surroundings(options.models, model, options.out, options.metadata)
     started = time.monotonic()
     with TerminalReporter() as reporter:
         result = RUNNERS[options.app.name](values, model, options.out, reporter, around)

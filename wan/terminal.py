@@ -95,7 +95,9 @@ def open_models(models: str, device: str, app: str, offload: bool = True) -> Wan
     return load_model(find_files(Path(models), _VARIANTS[app]), placement)
 
 
-def surroundings(models: str, model: WanModel, out: Path) -> Surroundings:
+def surroundings(
+    models: str, model: WanModel, out: Path, embeds_metadata: bool = True
+) -> Surroundings:
     """What else belongs to a folder of models.
 
     Args:
@@ -103,6 +105,7 @@ def surroundings(models: str, model: WanModel, out: Path) -> Surroundings:
         model: what `open_models` gave.
         out: the video to be written; clips of a long one wait beside it, and after an interruption
             the same command goes on behind them.
+        embeds_metadata: whether the file tells its parameters and seed.
     """
     from .animate.loop import Places
     from .app import Surroundings
@@ -115,6 +118,7 @@ def surroundings(models: str, model: WanModel, out: Path) -> Surroundings:
         companions=find_companions(folder),
         placement=model.transformer.placement,
         places=Places(kept=out.parent / f".{out.stem}.clips"),
+        embeds_metadata=embeds_metadata,
     )
 
 

@@ -17,6 +17,7 @@ from wan_local.wan.animate.store import (
 )
 from wan_local.wan.decode.colour import Palette
 from wan_local.wan.errors import OutputError
+from wan_local.wan.progress import Silent
 
 
 def clip(seed, count=20, palette=None):
@@ -127,6 +128,7 @@ def test_small_results_stay_in_memory_and_large_ones_do_not(tmp_path):
 def test_frames_are_rounded_not_cut_off():
     levels = torch.arange(256).view(1, 1, 256, 1).expand(1, 1, 256, 3)
     exact = levels / 127.5 - 1
-    assert torch.equal(to_store(exact), levels.byte())
-    assert torch.equal(to_store(exact + 0.4 / 127.5), levels.byte())
-    assert torch.equal(to_store(torch.full((1, 1, 1, 3), -1.5)), torch.zeros(1, 1, 1, 3).byte())
+    assert torch.equal(to_store(exact, Silent()), levels.byte())
+    assert torch.equal(to_store(exact + 0.4 / 127.5, Silent()), levels.byte())
+    dark = torch.full((1, 1, 1, 3), -1.5)
+    assert torch.equal(to_store(dark, Silent()), torch.zeros(1, 1, 1, 3).byte())

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from wan_local.wan.app import run_i2v
+from wan_local.wan.app import Surroundings, run_i2v
 from wan_local.wan.errors import ValidationError, WanError
 from wan_local.wan.params import I2V_APP, validate
 from wan_local.wan.progress import Silent
@@ -90,7 +90,7 @@ def run(i2v, tmp_path):
 
     def call(model=i2v, **changes):
         reporter, out = Notes(), tmp_path / "out.mp4"
-        run_i2v(validate(I2V_APP, {**PLAIN, **changes}), model, out, reporter)
+        run_i2v(validate(I2V_APP, {**PLAIN, **changes}), model, out, reporter, Surroundings())
         with av.open(str(out)) as video:
             frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
             rate = float(video.streams.video[0].average_rate)
@@ -238,7 +238,7 @@ def test_a_wrong_value_is_named_before_anything_runs(i2v, tmp_path, name):
     # Files are named by themselves, everything else by its parameter.
     named = WRONG[name] if str(WRONG[name]).startswith("no-such") else name
     with pytest.raises((ValidationError, WanError), match=named) as error:
-        run_i2v(validate(I2V_APP, values), i2v, tmp_path / "out.mp4", Refuses())
+        run_i2v(validate(I2V_APP, values), i2v, tmp_path / "out.mp4", Refuses(), Surroundings())
     assert error.value.fix
     assert list(tmp_path.iterdir()) == []
 

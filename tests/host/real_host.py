@@ -40,9 +40,18 @@ class RealHost(Host):
         node_prefix: ids of the pack's nodes begin with it; starting fails when none is there.
         previews: start with --preview-method latent2rgb.
         env: more environment variables for the server.
+        arguments: more command-line arguments for the server.
     """
 
-    def __init__(self, checkout, pack=PACK_ROOT, node_prefix=NODE_PREFIX, previews=True, env=None):
+    def __init__(
+        self,
+        checkout,
+        pack=PACK_ROOT,
+        node_prefix=NODE_PREFIX,
+        previews=True,
+        env=None,
+        arguments=(),
+    ):
         super().__init__()
         self.checkout = Path(checkout)
         if not (self.checkout / "main.py").is_file():
@@ -57,7 +66,7 @@ class RealHost(Host):
         try:
             self._lay_base(Path(pack))
             self.port = free_port()
-            self._launch(previews, env or {})
+            self._launch(previews, env or {}, arguments)
             self._await_nodes(node_prefix)
             self._listen()
         except BaseException:
@@ -69,7 +78,7 @@ class RealHost(Host):
             (self.base / name).mkdir()
         (self.base / "custom_nodes" / PACK_FOLDER).symlink_to(pack, target_is_directory=True)
 
-    def _launch(self, previews, env):
+    def _launch(self, previews, env, arguments):
         python = self.checkout / ".venv" / "bin" / "python"
         command = [str(python if python.exists() else sys.executable), "main.py", "--cpu"]
         command += ["--port", str(self.port), "--base-directory", str(self.base)]
@@ -78,6 +87,7 @@ class RealHost(Host):
             command.append("--disable-api-nodes")
         if previews:
             command += ["--preview-method", "latent2rgb"]
+        command += arguments
         # The server's own environment must decide what is imported, not that of the tests.
         ours = ("PYTHON", "VIRTUAL_ENV", "PYTEST", "COMFYUI_PATH", "COV_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}

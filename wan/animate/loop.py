@@ -219,9 +219,8 @@ def _decode_clip(run: _Run, clip: Clip, latents: Tensor) -> FinishedClip:
         frames[first : first + len(piece)] = piece
     kept = frames[clip.carried : wanted]
     palette = _match_colours(run, clip, frames, kept)
-    return FinishedClip(
-        to_store(kept), frames[max(0, wanted - settings.carry) : wanted].clone(), palette
-    )
+    tail = frames[max(0, wanted - settings.carry) : wanted].clone()
+    return FinishedClip(to_store(kept, run.progress), tail, palette)
 
 
 def _match_colours(run: _Run, clip: Clip, frames: Tensor, kept: Tensor) -> Palette | None:

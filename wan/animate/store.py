@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ..decode.colour import Palette
 from ..errors import OutputError
+from ..media.frames import ToPixels
+from ..progress import Reporter
 
 MOST_IN_MEMORY = 1_000_000_000
 """Bytes of finished frames from which on they wait on disk."""
@@ -247,13 +249,15 @@ def _write(path: Path, what: str, action) -> None:  # noqa: ANN001
         ) from error
 
 
-def to_store(frames: Tensor) -> Tensor:
+def to_store(frames: Tensor, reporter: Reporter) -> Tensor:
     """Frames in -1..1 as 0..255, rounded, never truncated.
 
     Args:
         frames: [T, H, W, 3] float32; not changed.
+        reporter: told of pixels that are not numbers.
     """
-    stored = torch.empty(frames.shape, dtype=torch.uint8)
+    stored, pixels = torch.empty(frames.shape, dtype=torch.uint8), ToPixels()
     for frame, target in zip(frames, stored, strict=True):
-        target.copy_(frame.add(1).mul_(127.5).clamp_(0, 255).round_())
+        target.copy_(torch.from_numpy(pixels(frame.add(1).div_(2))))
+    pixels.report(reporter)
     return stored

@@ -14,8 +14,9 @@ from ..animate import AnimateSettings, animate
 from ..animate.inputs import Figure, condition_figure, video_size
 from ..encode.prompt import encode_prompts
 from ..load.companions import require
+from ..media.frames import to_pixels
 from ..media.picture import read_picture
-from ..media.resize import resize_by_area, to_pixels
+from ..media.resize import resize_by_area
 from ..params import ANIMATE_APP
 from ..payloads import AnimateCondition, Mode, Relighting, Scene, WanModel, expect_animate
 from ..preprocess.mask.grabcut import GrabCut
@@ -31,6 +32,7 @@ from ..preprocess.video import DrivingVideo, read_video
 from ..progress import Reporter
 from ..sample.guidance import Guidance
 from ..sample.settings import SampleSettings
+from ..save.metadata import run_tags
 from ..save.video import check_writable, write_video
 from .result import RunResult
 from .surroundings import Surroundings
@@ -63,7 +65,7 @@ def run_animate(
     Args:
         values: all parameters, as `wan.params.validate` returns them.
         model: Animate weights.
-        out: the .mp4 to write.
+        out: the video to write; its suffix decides the format.
         reporter: progress, cancellation and notes.
         around: gives detector, pose model and, where they are, SAM2, relighting LoRA and FLUX.
     Returns:
@@ -81,8 +83,9 @@ def run_animate(
     text = encode_prompts(model, values["input_prompt"], negative, reporter)
     condition = _condition(model, inputs, around, reporter)
     made = animate(model, text, condition, settings, reporter, around.places)
-    fps = inputs.driving.fps
-    written = write_video(out, made.frames(), fps)
+    fps, audio = inputs.driving.fps, inputs.driving.audio
+    tags = run_tags(ANIMATE_APP, values, made.seed) if around.embeds_metadata else None
+    written = write_video(out, made.frames(), fps, audio=audio, tags=tags, reporter=reporter)
     made.close()
     return RunResult(out, made.width, made.height, written, float(fps), made.seed, model.is_tiny)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ from ..geometry import parse_size, round_frames
 from ..load.fetch import downloads_allowed, resolve_lora
 from ..load.lora.apply import apply_lora
 from ..media.picture import read_picture
-from ..payloads import ImageCondition, VideoLatents, WanModel
+from ..params import I2V_APP
+from ..payloads import ImageCondition, WanModel
 from ..progress import Reporter
 from ..sample.cache import TeaCache
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
 from ..sample.settings import SampleOptions, SampleSettings
 from ..sample.video import sample_video
-from ..save.video import check_writable, to_uint8, write_video
+from ..save.metadata import run_tags
+from ..save.video import check_writable, write_video
 from .result import RunResult
 from .surroundings import Surroundings
 
@@ -32,14 +34,14 @@ def run_i2v(
     model: WanModel,
     out: Path,
     reporter: Reporter,
-    around: Surroundings | None = None,
+    around: Surroundings,
 ) -> RunResult:
     """Run the app.
 
     Args:
         values: all parameters, as `wan.params.validate` returns them.
         model: I2V or FLF2V weights.
-        out: the .mp4 to write.
+        out: the video to write; its suffix decides the format.
         reporter: progress, cancellation and notes.
         around: gives the folders in which `lora_file` is looked up if it is a name.
     Returns:
@@ -51,15 +53,17 @@ def run_i2v(
     settings = sample_settings(values)
     picture, end = _pictures(values)
     if values["lora_file"]:
-        folders = around.lora_folders if around else ()
-        lora = resolve_lora(values["lora_file"], folders, downloads_allowed(), reporter=reporter)
+        allowed = downloads_allowed()
+        lora = resolve_lora(values["lora_file"], around.lora_folders, allowed, reporter=reporter)
         model = apply_lora(model, lora, values["lora_multiplier"], reporter)
     negative = values["negative_prompt"] if settings.guidance.is_guided else None
     text = encode_prompts(model, values["prompt"], negative, reporter)
     condition = _condition(values, model, picture, end, reporter)
     video = sample_video(model, text, condition, settings, reporter)
-    pixels = _pixels(model, video, reporter, values["vae_tile_size"])
-    written = write_video(out, pixels, values["fps"])
+    decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
+    tags = run_tags(I2V_APP, values, video.seed) if around.embeds_metadata else None
+    batches = (frames for _, frames in decoded)
+    written = write_video(out, batches, values["fps"], tags=tags, reporter=reporter)
     size = (condition.width, condition.height)
     return RunResult(out, *size, written, values["fps"], video.seed, model.is_tiny)
 
@@ -112,10 +116,3 @@ def _condition(
     return condition_on_image(
         model, picture, width, height, num_frames, reporter, end, values["vae_tile_size"]
     )
-
-
-def _pixels(
-    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int
-) -> Iterator[Tensor]:
-    for _, frames in decode_frames(model, video, reporter, tile_size=tile_size):
-        yield to_uint8(frames)

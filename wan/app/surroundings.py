@@ -23,3 +23,5 @@ class Surroundings:
     """Who owns those of them that are no ONNX models."""
     places: Places = field(default_factory=Places)
     """Where the clips of a long video wait."""
+    embeds_metadata: bool = True
+    """Whether the file tells its parameters and seed."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from ..errors import GeometryError
 from ..geometry import SPATIAL_STRIDE, TEMPORAL_STRIDE, latent_frames
 from ..latents import empty_memory, latent_statistics
+from ..media.frames import empty_frames, fill_image
 from ..memory import vae_decode_bytes
 from ..payloads import VideoLatents, WanModel
 from ..progress import Reporter, phase
@@ -50,7 +50,8 @@ def decode_frames(
         return
     for frames, _, _, pixels in _decode(model, video, plan, tile_size, reporter):
         _, colours, length, height, width = pixels.shape
-        yield frames.start, _write(pixels, torch.empty(length, height, width, colours), signed)
+        image = empty_frames(length, height, width, colours)
+        yield frames.start, fill_image(pixels[0], image, signed)
 
 
 def decode_video(
@@ -66,9 +67,9 @@ def decode_video(
     """
     plan = _plan(video, tile_size)
     height, width = plan.height * SPATIAL_STRIDE, plan.width * SPATIAL_STRIDE
-    result = torch.empty(video.num_frames, height, width, 3)
+    result = empty_frames(video.num_frames, height, width)
     for frames, rows, columns, pixels in _decode(model, video, plan, tile_size, reporter):
-        _write(pixels, result[frames, rows, columns], signed)
+        fill_image(pixels[0], result[frames, rows, columns], signed)
     return result
 
 
@@ -116,20 +117,3 @@ def _decode(
                 yield pixels
 
         yield from blend_tiles(plan, SPATIAL_STRIDE, decode_tile, reporter.check_cancelled)
-
-
-@torch.inference_mode()
-def _write(pixels: Tensor, frames: Tensor, signed: bool) -> Tensor:
-    """Write decoded pixels [1, 3, t, h, w] over `frames` [t, h, w, 3] on the CPU."""
-    # A device reorders faster than the CPU does; on the CPU no second copy is made.
-    on_host = pixels.device == frames.device
-    staged = frames if on_host else torch.empty_like(frames, device=pixels.device)
-    # Colour by colour and each frame while it is in the cache: on a CPU 12 times as fast as the
-    # obvious chain of float, add, divide, clamp, permute and contiguous, with the same result.
-    for index, frame in enumerate(staged):
-        for colour in range(frame.shape[-1]):
-            frame[..., colour].copy_(pixels[0, colour, index])
-        frame.clamp_(-1, 1)
-        if not signed:
-            frame.add_(1).div_(2)
-    return frames if on_host else frames.copy_(staged)

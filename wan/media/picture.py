@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingFileError
 from ..geometry import SIZE_STEP
+from .frames import to_pixels
 
 
 def read_picture(path: str | Path, name: str = "image") -> Tensor:
@@ -56,8 +57,7 @@ def resize_picture(picture: Tensor, width: int, height: int) -> Tensor:
     """
     from PIL import Image
 
-    pixels = picture[..., :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8).numpy()
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(to_pixels(picture))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     resized = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # H W C -> C H W

@@ -147,21 +147,6 @@ def letterbox(picture: Picture, width: int, height: int, averaging: bool = False
     return result
 
 
-def to_pixels(frame: Tensor) -> np.ndarray:
-    """One frame as the pixels that this room works on.
-
-    Args:
-        frame: [H, W, 3 or more], floating point in 0..1 or uint8; channels beyond the third are
-            dropped.
-    Returns:
-        [H, W, 3] uint8, rounded.
-    """
-    frame = frame[..., :3].to("cpu")
-    if frame.is_floating_point():
-        frame = frame.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    return np.ascontiguousarray(frame.numpy())
-
-
 def _place(columns: int, rows: int, width: int, height: int) -> tuple[int, int, int, int]:
     """Size and left upper corner of a columns x rows picture in width x height."""
     if rows * width == columns * height:

@@ -28,13 +28,18 @@ def read_sound(path: Path, begin: float, length: float, reporter: Reporter) -> A
     import av
 
     samples, rate, at, end = torch.empty(0, 0), 0, None, 0
-    resampler = av.AudioResampler(format="fltp")
+    # Interleaved: taking eight channels apart (7.1) crashes PyAV 18.
+    resampler = av.AudioResampler(format="flt")
     try:
         with opened(path) as (container, _):
-            for frame in decoded(container, container.streams.audio[0]):
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:  # there is no decoder, and PyAV 14 crashes
+                raise ValueError(stream)
+            for frame in decoded(container, stream):
                 reporter.check_cancelled()
                 for part in resampler.resample(frame):
-                    block, rate = torch.from_numpy(part.to_ndarray()), part.sample_rate
+                    mixed, rate = torch.from_numpy(part.to_ndarray()), part.sample_rate
+                    block = mixed.view(-1, part.layout.nb_channels).T  # N C -> C N
                     due = at or 0 if frame.time is None else round((frame.time - begin) * rate)
                     if at is None:
                         samples = torch.zeros(len(block), round(length * rate))

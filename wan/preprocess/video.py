@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import GeometryError, InputError
+from ..media.frames import ToPixels
 from ..media.picture import read_picture
-from ..media.resize import FrameFit, Resize, to_pixels
+from ..media.resize import FrameFit, Resize
 from ..media.sound import Audio, read_sound
 from ..media.video import FINEST_RATE, STILL_FPS, probe_video, unusable, wanted_frames
 from ..progress import Reporter, Silent, phase
@@ -170,8 +171,10 @@ def select_frames(
     own, rate = sampling_fps(source_fps, _OWN_RATE), sampling_fps(source_fps, fps)
     indices = _window(plan_frames(len(frames), own, fps), offset, max_frames)
     size = frames.shape[2], frames.shape[1]
-    source = ((i, to_pixels(frames[i])) for i in sorted(set(indices)))
-    selected = _collect(source, indices, FrameFit(resize, *size), reporter or Silent())
+    pixels, reporter = ToPixels(), reporter or Silent()
+    source = ((i, pixels(frames[i])) for i in sorted(set(indices)))
+    selected = _collect(source, indices, FrameFit(resize, *size), reporter)
+    pixels.report(reporter)
     if audio is not None:
         begin, length = (round(n / rate * audio.rate) for n in (offset, len(indices)))
         audio = Audio(audio.samples[:, begin : begin + length].float(), audio.rate)

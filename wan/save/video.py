@@ -1,132 +1,110 @@
-"""Frames to a video file."""
+"""Frames to a video file: looked at before the work, converted and written one at a time."""
 
 from __future__ import annotations
 
 import tempfile
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, uint8
+from torch import Tensor
 
-from ..errors import GeometryError, OutputError
-
-# The constant rate factor is one at which x264 is visually lossless for most pictures. Without
-# "mbtree", because with it x264 does not always write the same file from the same frames.
-_H264 = {"crf": "17", "x264-params": "mbtree=0"}
-# Codes of ISO/IEC 23091-2 and of FFmpeg's AVColorRange.
-_BT709 = 1
-_LIMITED_RANGE = 1
+from ..errors import OutputError
+from ..media.formats import Encoding, VideoFormat, format_of, offered_formats
+from ..media.frames import ToPixels
+from ..media.sound import Audio
+from ..media.write import VideoWriter
+from ..progress import Reporter, Silent, phase
 
 
-def to_uint8(frames: Tensor) -> Tensor:
-    """Frames in 0..1 to 0..255, rounded, never truncated.
-
-    Args:
-        frames: any shape, floating point; values beyond 0..1 are clamped.
-    """
-    return frames.clamp(0, 1).mul_(255).round_().to(uint8)
-
-
-def check_writable(path: Path) -> None:
+def check_writable(path: Path) -> VideoFormat:
     """Find out before the work whether its result can be written.
 
+    Returns:
+        The format that the name asks for.
     Raises:
-        OutputError: the folder is missing or read-only, or `path` is a folder or not an .mp4.
+        OutputError: the folder is missing or read-only, `path` is a folder, or no video is written
+            under such a name.
     """
-    folder = path.parent
-    reason = None
-    if path.is_dir():
-        reason = "it is a folder"
-    elif path.suffix.lower() != ".mp4":
-        reason = "its name does not end in .mp4"
-    elif not folder.is_dir():
-        reason = f"the folder {str(folder)!r} does not exist"
-    else:
-        try:
-            with tempfile.NamedTemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            reason = f"nothing can be written to {str(folder)!r} ({error.strerror})"
-    if reason is not None:
-        raise OutputError(
-            what=f"The video cannot be written to {str(path)!r}: {reason}.",
-            why="It would be lost after the whole run.",
-            fix="Choose a file that ends in .mp4, in a folder that exists and that you may write to.",
-        )
+    suffixes = ", ".join(dict.fromkeys(f.suffix for f in offered_formats()))
+    chosen = format_of(path)
+    reason = _obstacle(path) or ("" if chosen else f"its name does not end in one of {suffixes}")
+    if chosen and not reason:
+        return chosen
+    raise OutputError(
+        what=f"The video cannot be written to {str(path)!r}: {reason}.",
+        why="It would be lost after the whole run.",
+        fix=f"Choose a file that ends in one of {suffixes}, in a folder that exists and that you "
+        "may write to.",
+    )
 
 
-def write_video(path: Path, batches: Iterable[Tensor], fps: Fraction | int) -> int:
-    """Write an H.264 MP4. The file appears under its name only when it is complete.
+def write_video(
+    path: Path,
+    batches: Iterable[Tensor],
+    fps: Fraction | float,
+    encoding: Encoding | None = None,
+    *,
+    audio: Audio | None = None,
+    tags: Mapping[str, str] | None = None,
+    reporter: Reporter | None = None,
+    expected: int | None = None,
+) -> int:
+    """Write a video file. It appears under its name only when it is complete.
 
     Args:
-        path: ends in .mp4.
-        batches: consecutive frames, each [t, H, W, 3] uint8; H and W even.
+        path: where; a file there is replaced.
+        batches: consecutive frames, each [t, H, W, 3 or more], floating point in 0..1 or uint8.
+            They are converted one at a time; see `ToPixels`.
         fps: frames per second, above 0.
+        encoding: default: what the name asks for, at high quality.
+        audio: heard from the first frame on; cut where the frames end, never lengthened.
+        tags: metadata, text by name.
+        reporter: told what was changed in frames and sound, and asked before each frame whether
+            the user cancelled.
+        expected: how many frames will come. Given, their writing is a phase of its own.
     Returns:
         The number of frames written.
     Raises:
-        GeometryError: an odd side.
+        GeometryError: no frames, an odd side where the format needs even ones, frames of different
+            sizes or without three colours.
+        InputError: an fps or a sound that no file can hold.
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}.mp4")
-    try:
-        count = _encode(str(temporary), batches, Fraction(fps))
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            what=f"Writing {str(path)!r} failed ({error.strerror or error}).",
-            why="The disk may be full or the folder read-only.",
-            fix="Free some space or choose another folder, then run again.",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
-
-
-def _encode(path: str, batches: Iterable[Tensor], fps: Fraction) -> int:
-    import av
-    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-
-    count = 0
-    reformatter = VideoReformatter()
-    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options=_H264)
-        _tag_colours(stream)
+    reporter = reporter or Silent()
+    encoding = encoding or Encoding(check_writable(path))
+    pixels = ToPixels()
+    if expected is None:
+        progress: AbstractContextManager[Any] = nullcontext(reporter.check_cancelled)
+    else:
+        progress = phase(reporter, "save video", expected)
+    with VideoWriter(path, encoding, fps, audio, tags) as writer, progress as advance:
         for batch in batches:
             for frame in batch:
-                if count == 0:
-                    stream.height, stream.width = _even(frame)
-                picture = reformatter.reformat(
-                    av.VideoFrame.from_ndarray(frame.numpy(), format="rgb24"),
-                    format="yuv420p",
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=ColorRange.MPEG,
-                )
-                picture.pts, picture.time_base = count, 1 / fps
-                container.mux(stream.encode(picture))
-                count += 1
-        if count:
-            container.mux(stream.encode(None))
-    return count
+                writer.add(pixels(frame))
+                advance()
+    pixels.report(reporter)
+    writer.report(reporter)
+    return writer.frames
 
 
-def _tag_colours(stream: Any) -> None:
-    # Untagged, players guess: BT.601 for small pictures, and the colours shift.
-    context = stream.codec_context
-    context.pix_fmt = "yuv420p"
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = _LIMITED_RANGE
-
-
-def _even(frame: Tensor) -> tuple[int, int]:
-    height, width = frame.shape[:2]
-    if height % 2 or width % 2:
-        raise GeometryError(
-            what=f"The frames are {width}x{height}.",
-            why="H.264 stores colour at half the size, so both sides must be even.",
-            fix=f"Resize or crop to {width // 2 * 2}x{height // 2 * 2}.",
-        )
-    return height, width
+def _obstacle(path: Path) -> str:
+    """Why nothing can be written under this name; empty if it can."""
+    folder = path.parent
+    try:
+        with suppress(FileNotFoundError):
+            path.lstat()
+    except OSError as error:
+        return f"its name cannot be used ({error.strerror})"
+    if path.is_dir():
+        return "it is a folder"
+    if not folder.is_dir():
+        return f"the folder {str(folder)!r} does not exist"
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return f"nothing can be written to {str(folder)!r} ({error.strerror})"
+    return ""

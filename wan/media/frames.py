@@ -1,0 +1,162 @@
+"""Frames as the VAE, ComfyUI's nodes and the codecs want them: every conversion, one frame at a time.
+
+Three forms occur: what a VAE gives, [C, T, H, W] in about -1..1; images, [T, H, W, C] float32 in
+0..1; and pixels, [H, W, 3] uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import GeometryError
+from ..progress import Reporter
+
+# So few rows stay in a core's cache from the first step of a conversion to its last, which makes
+# it twice as fast as with whole frames (bench/video.py).
+_ROWS = 32
+# As whole numbers the bits of 0 and more are in order, and those of negative numbers, infinities
+# and NaN are above them all: one comparison finds what is not plain. The limit is 1e6, of which
+# 255 times as much still is a 32-bit integer.
+_PLAIN = np.float32(1e6).view(np.uint32)
+
+
+class ToPixels:
+    """Turns frames into pixels and remembers what it had to change in them."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty((0, 0, 3), np.uint8)
+        self._count = 0
+        self._with_nan: list[int] = []
+        self._has_alpha = False
+
+    def __call__(self, frame: Tensor) -> np.ndarray:
+        """Turn one frame into pixels.
+
+        Args:
+            frame: [H, W, 3 or more], floating point in 0..1 or uint8. Values beyond 0..1 are
+                clamped, NaN pixels become black, channels beyond the third are dropped.
+        Returns:
+            [H, W, 3] uint8, rounded; valid until the next call.
+        Raises:
+            GeometryError: another shape or type.
+        """
+        _check(frame)
+        self._has_alpha |= frame.shape[2] > 3
+        colours = frame[..., :3].to("cpu")
+        self._count += 1
+        if colours.dtype == torch.uint8:
+            return np.ascontiguousarray(colours.numpy())
+        if self._buffer.shape != colours.shape:
+            self._buffer = np.empty(tuple(colours.shape), np.uint8)
+        for top in range(0, len(colours), _ROWS):
+            rows = np.ascontiguousarray(colours[top : top + _ROWS].float().numpy())
+            self._round(rows, self._buffer[top : top + _ROWS])
+        return self._buffer
+
+    def report(self, reporter: Reporter) -> None:
+        """Note what was changed in the frames so far, if anything."""
+        if self._has_alpha:
+            reporter.note("The frames have an alpha channel; it is dropped.")
+        if self._with_nan:
+            reporter.note(
+                f"{len(self._with_nan)} of {self._count} frames hold pixels that are not numbers "
+                f"(NaN), the first is frame {self._with_nan[0]}. They are black. Half precision "
+                "that overflows is the usual cause."
+            )
+
+    def _round(self, rows: np.ndarray, target: np.ndarray) -> None:
+        import cv2
+
+        if rows.view(np.uint32).max() > _PLAIN:
+            rows = self._tame(rows)
+        # In one pass: scaled, rounded to the nearest, and 255 where it is more.
+        cv2.convertScaleAbs(rows, dst=target, alpha=255)
+
+    def _tame(self, rows: np.ndarray) -> np.ndarray:
+        wrong = np.isnan(rows).any(axis=-1, keepdims=True)
+        if wrong.any() and self._with_nan[-1:] != [self._count - 1]:
+            self._with_nan.append(self._count - 1)
+        return np.where(wrong, np.float32(0), rows.clip(0, 1))
+
+
+def to_pixels(frame: Tensor) -> np.ndarray:
+    """One frame as pixels of its own, [H, W, 3] uint8; see `ToPixels`."""
+    return ToPixels()(frame)
+
+
+def fill_from_pixels(batches: Iterable[Tensor], image: Tensor, reporter: Reporter) -> Tensor:
+    """Write pixels over an image.
+
+    Args:
+        batches: consecutive frames, each [t, H, W, 3] uint8, as many as the image has room for.
+        image: [T, H, W, 3] float32 on the CPU.
+        reporter: asked before each frame whether the user cancelled.
+    Returns:
+        `image`, in 0..1.
+    """
+    frames = (frame for batch in batches for frame in batch)
+    for frame, target in zip(frames, image.numpy(), strict=True):
+        reporter.check_cancelled()
+        np.divide(frame.numpy(), np.float32(255), out=target)
+    return image
+
+
+def empty_frames(count: int, height: int, width: int, colours: int = 3) -> Tensor:
+    """Memory for frames, [count, height, width, colours] float32 on the CPU, not set."""
+    # NumPy asks for large memory pages; without them the first writing takes longer.
+    return torch.from_numpy(np.empty((count, height, width, colours), np.float32))
+
+
+@torch.inference_mode()
+def fill_image(decoded: Tensor, frames: Tensor, signed: bool = False) -> Tensor:
+    """Write what a VAE decoded over frames.
+
+    The same as float, add 1, divide by 2, clamp, permute and contiguous, bit for bit.
+
+    Args:
+        decoded: [C, T, H, W] in about -1..1, of any floating point type, on any device.
+        frames: [T, H, W, C] float32 on the CPU, of which other frames and places may be a part.
+        signed: only clamp and reorder.
+    Returns:
+        `frames`, in 0..1, or in -1..1 where signed.
+    """
+    if decoded.device != frames.device:  # a device reorders faster than the CPU does
+        staged = torch.empty_like(frames, device=decoded.device)
+        staged.copy_(decoded.permute(1, 2, 3, 0))  # C T H W -> T H W C
+        staged.clamp_(-1, 1)
+        return frames.copy_(staged if signed else staged.add_(1).div_(2))
+    scratch, half = torch.empty(len(decoded), _ROWS, frames.shape[2]), torch.tensor([0.5])
+    for index, frame in enumerate(frames):
+        for top in range(0, len(frame), _ROWS):
+            target = frame[top : top + _ROWS]
+            rows, source = scratch[:, : len(target)], decoded[:, index, top : top + _ROWS]
+            if source.dtype != rows.dtype:
+                source = rows.copy_(source)
+            if signed:
+                torch.clamp(source, -1, 1, out=rows)
+            else:  # halving is exact, so this rounds as adding 1 and dividing by 2 does
+                torch.add(half, source, alpha=0.5, out=rows).clamp_(0, 1)
+            _interleave(rows, target)
+    return frames
+
+
+def _interleave(planes: Tensor, target: Tensor) -> None:
+    import cv2
+
+    cv2.merge(list(planes.numpy()), target.numpy())  # C H W -> H W C
+
+
+def _check(frame: Any) -> None:
+    usable = frame.is_floating_point() or frame.dtype == torch.uint8
+    if frame.ndim != 3 or frame.shape[2] < 3 or 0 in frame.shape or not usable:
+        raise GeometryError(
+            what=f"A frame has the shape {list(frame.shape)} and the type "
+            f"{str(frame.dtype).removeprefix('torch.')}.",
+            why="A frame is [height, width, colours] with three colours, in 0..1 or as uint8.",
+            fix="Connect images in colour.",
+        )
