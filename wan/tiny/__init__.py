@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .build import TINY_VERSION, build_tiny, ensure_tiny
-from .files import default_folder, tiny_files
+from .files import default_folder, tiny_files, tiny_rife_folder
 from .onnx import tiny_pose_files
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "ensure_tiny",
     "tiny_files",
     "tiny_pose_files",
+    "tiny_rife_folder",
 ]
