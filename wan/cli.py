@@ -130,13 +130,18 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     values = validate(options.app, read_inputs(options.input))
     from .app import RUNNERS
-    from .terminal import TerminalReporter, lora_folders, open_models
+    from .terminal import TerminalReporter, lora_folders, open_models, rife_folders
 
     model = open_models(options.models, options.device, options.app.name)
     started = time.monotonic()
     with TerminalReporter() as reporter:
         result = RUNNERS[options.app.name](
-            values, model, options.out, reporter, lora_folders(options.models)
+            values,
+            model,
+            options.out,
+            reporter,
+            lora_folders(options.models),
+            rife_folders(options.models),
         )
     print(
         f"{result.path}\n{result.width}x{result.height}, {result.num_frames} frames at "

@@ -82,6 +82,28 @@ def lora_folders(models: str) -> list[Path]:
     return [folder for folder in (Path(models) / "loras",) if folder.is_dir()]
 
 
+def rife_folders(models: str) -> list[Path]:
+    """Where RIFE weights are looked for.
+
+    The folders of the models folder, of the ComfyUI models folder that it lies in, and of
+    ComfyUI-Frame-Interpolation beside that.
+
+    Args:
+        models: "tiny", or a folder of weights.
+    """
+    from .tiny import default_folder, tiny_rife_folder
+    from .upsample.rife.load import FOLDERS, PACK_FOLDER, PACK_NAMES
+
+    if models == "tiny":
+        return [tiny_rife_folder(default_folder())]
+    folder = Path(models).absolute()
+    roots = [folder, folder / "models", *(p for p in folder.parents if p.name == "models")]
+    places = [root / name for root in roots for name in FOLDERS]
+    packs = (Path("custom_nodes", name) / PACK_FOLDER for name in PACK_NAMES)
+    places += [root.parent / pack for pack in packs for root in roots]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(FOLDERS)]
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

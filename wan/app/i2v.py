@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from ..geometry import parse_size, round_frames
 from ..load.fetch import downloads_allowed, resolve_lora
 from ..load.lora.apply import apply_lora
 from ..media.picture import read_picture
-from ..payloads import ImageCondition, VideoLatents, WanModel
+from ..payloads import ImageCondition, WanModel
 from ..progress import Reporter
 from ..sample.cache import TeaCache
 from ..sample.denoise import SampleOptions, SampleSettings, sample_video
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
-from ..save.video import check_writable, to_uint8, write_video
+from ..save.video import check_writable
 from .result import RunResult
+from .upsampling import prepare_upsampling, save_video
 
 
 def run_i2v(
@@ -31,6 +32,7 @@ def run_i2v(
     out: Path,
     reporter: Reporter,
     lora_folders: Sequence[Path] = (),
+    rife_folders: Sequence[Path] = (),
 ) -> RunResult:
     """Run the app.
 
@@ -40,6 +42,7 @@ def run_i2v(
         out: the .mp4 to write.
         reporter: progress, cancellation and notes.
         lora_folders: where `lora_file` is looked up if it is a name.
+        rife_folders: where `temporal_upsampling` finds its weights.
     Returns:
         Where the video is and what it is like.
     Raises:
@@ -48,6 +51,8 @@ def run_i2v(
     check_writable(out)
     settings = sample_settings(values)
     picture, end = _pictures(values)
+    placement = model.vae.placement
+    upsampling = prepare_upsampling(values, rife_folders, placement, reporter)
     if values["lora_file"]:
         lora = resolve_lora(
             values["lora_file"], lora_folders, downloads_allowed(), reporter=reporter
@@ -57,10 +62,12 @@ def run_i2v(
     text = encode_prompts(model, values["prompt"], negative, reporter)
     condition = _condition(values, model, picture, end, reporter)
     video = sample_video(model, text, condition, settings, reporter)
-    pixels = _pixels(model, video, reporter, values["vae_tile_size"])
-    written = write_video(out, pixels, values["fps"])
-    size = (condition.width, condition.height)
-    return RunResult(out, *size, written, values["fps"], video.seed, model.is_tiny)
+    decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
+    shape = (video.num_frames, condition.height, condition.width)
+    written = save_video(out, decoded, shape, values["fps"], upsampling, reporter)
+    size = upsampling.size(condition.width, condition.height)
+    fps = values["fps"] * upsampling.frame_factor
+    return RunResult(out, *size, written, fps, video.seed, model.is_tiny)
 
 
 def sample_settings(values: Mapping[str, Any]) -> SampleSettings:
@@ -111,10 +118,3 @@ def _condition(
     return condition_on_image(
         model, picture, width, height, num_frames, reporter, end, values["vae_tile_size"]
     )
-
-
-def _pixels(
-    model: WanModel, video: VideoLatents, reporter: Reporter, tile_size: int
-) -> Iterator[Tensor]:
-    for _, frames in decode_frames(model, video, reporter, tile_size=tile_size):
-        yield to_uint8(frames)
