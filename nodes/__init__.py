@@ -26,6 +26,7 @@ from .preprocess import (
     WanLocalSegmentPerson,
 )
 from .sample import WanLocalSampler
+from .upsample import WanLocalLanczosResize, WanLocalRifeInterpolate, WanLocalRifeLoader
 
 NODES: list[type[io.ComfyNode]] = [
     WanLocalModelLoader,
@@ -47,6 +48,9 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalFaceCrop,
     WanLocalSegmentPerson,
     WanLocalMaskDilate,
+    WanLocalRifeLoader,
+    WanLocalRifeInterpolate,
+    WanLocalLanczosResize,
 ]
 
 

@@ -12,4 +12,5 @@ WanOptions = io.Custom("WAN_OPTIONS")  # wan.sample.denoise.SampleOptions
 WanDriving = io.Custom("WAN_DRIVING")  # wan.preprocess.video.DrivingVideo
 WanPoseModel = io.Custom("WAN_POSE_MODEL")  # nodes.onnx_files.PoseModel
 WanPose = io.Custom("WAN_POSE")  # wan.preprocess.pose.PoseTrack
+WanRife = io.Custom("WAN_RIFE")  # wan.upsample.rife.load.Rife
 PoseKeypoint = io.Custom("POSE_KEYPOINT")  # OpenPose dictionaries, as core and other packs speak
