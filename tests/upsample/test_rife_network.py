@@ -126,6 +126,20 @@ def test_a_batch_gives_what_its_pictures_give_alone(net, name):
         assert (together[index] - alone[0]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("name", ["4.7", "4.17", "4.25", "3 HD"])
+def test_half_precision_stays_close(tmp_path, name):
+    path = write(tmp_path / "half.safetensors", fill(shapes(name), 0.6))
+    outputs = []
+    for dtype in (torch.float32, torch.float16):
+        rife = load_rife(path, CPU, dtype)
+        with rife.net.on_device() as module:
+            out = between(rife.layout, module, picture(0, 64, 64), picture(0.6, 64, 64))
+        assert out.dtype == torch.float32
+        outputs.append(out)
+    # Half a step of 8 bits; with places in half precision it would be several steps.
+    assert (outputs[0] - outputs[1]).abs().max() < 2e-3
+
+
 def test_the_time_is_looked_at_by_version_4_and_not_by_version_3(net):
     first, second = picture(0, 64, 64), picture(0.6, 64, 64)
     for name, differs in (("4.7", True), ("3 HD", False)):

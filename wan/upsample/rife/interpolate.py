@@ -23,8 +23,9 @@ _MIDDLE = 0.5
 # hzwer/Practical-RIFE README.md: 1 for 1080p, 0.5 for 4K. The bound lies between the two.
 _LARGE_PIXELS = 2 * 1920 * 1080
 _REDUCED = 0.5
-# Values per pixel that one forward holds beside the weights, measured (bench/upsample.py).
-_VALUES_PER_PIXEL = 300
+# Float32 values per pixel that one forward holds beside the weights: at most 136, counted on meta
+# tensors for every layout, and room for what convolutions take on the side.
+_VALUES_PER_PIXEL = 200
 
 
 def interpolated_count(frames: int, factor: int) -> int:

@@ -65,8 +65,8 @@ class RifeNet(nn.Module):
         seen, flow, mask, handed = sides, None, None, None
         for index, factor in enumerate(self.layout.factors):
             inputs = [seen[0][:, :3], seen[1][:, :3], seen[0][:, 3:], seen[1][:, 3:], moment]
-            inputs += [] if mask is None else [mask]
-            inputs += [handed] if handed is not None and self.layout.features else []
+            if mask is not None and handed is not None:
+                inputs += [mask, handed]
             block = self.get_submodule(f"block{index}")
             change, mask, handed = block(
                 torch.cat([part.to(dtype) for part in inputs], 1), flow, factor / scale

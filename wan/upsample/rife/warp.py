@@ -37,11 +37,13 @@ def warp(picture: Tensor, flow: Tensor, grid: Grid) -> Tensor:
     Returns:
         [B, C, H, W] float32.
     """
+    # Places are kept inside here, because the padding that repeats the edge is missing on MPS.
+    places = (grid.places + flow / grid.pixel).clamp_(-1, 1)
     return functional.grid_sample(
         picture,
-        (grid.places + flow / grid.pixel).movedim(1, -1),  # B 2 H W -> B H W 2
+        places.movedim(1, -1),  # B 2 H W -> B H W 2
         mode="bilinear",
-        padding_mode="border",
+        padding_mode="zeros",
         align_corners=True,
     )
 
