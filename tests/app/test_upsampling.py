@@ -18,6 +18,7 @@ from wan_local.wan.errors import (
 from wan_local.wan.params import I2V_APP, validate
 from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement
+from wan_local.wan.save.video import to_uint8, write_video
 from wan_local.wan.terminal import rife_folders
 from wan_local.wan.tiny import tiny_rife_folder
 from wan_local.wan.upsample.lanczos import resize
@@ -86,6 +87,17 @@ def gradient(count, height=48, width=64):
     return torch.stack((bar, bar.flip(2), bar / 2), -1).to(torch.uint8)
 
 
+def save(out, video, upsampling, reporter=None, fps=8):
+    """Upsamples and writes a video as if it had been decoded."""
+    shape = video.shape[:3]
+
+    def write(batches, rate):
+        eight_bit = (b if b.dtype == torch.uint8 else to_uint8(b) for b in batches)
+        return write_video(out, eight_bit, rate)
+
+    return save_video(out, as_decoded(video), shape, fps, upsampling, write, reporter or Silent())
+
+
 def as_decoded(video):
     """A video as the decoder yields it."""
     for first in (0, *range(1, len(video), 4)):
@@ -128,7 +140,7 @@ def test_what_is_written_is_what_the_upsamplers_make(rife, tmp_path):
     video = gradient(9)
     out = tmp_path / "a.mp4"
     upsampling = Upsampling(rife, 2, 2.0)
-    assert save_video(out, as_decoded(video), (9, 48, 64), 8, upsampling, Silent()) == 17
+    assert save(out, video, upsampling) == 17
     expected = resize(interpolate(video, rife, 2, Silent()), 2, Silent()).int().numpy()
     frames, rate = read(out)
     assert rate == 16 and frames.shape == expected.shape
@@ -138,16 +150,36 @@ def test_what_is_written_is_what_the_upsamplers_make(rife, tmp_path):
     assert middle > 3  # between two frames, not one of them again
 
 
-def test_without_upsampling_nothing_is_held(tmp_path):
-    asked = []
+def test_without_upsampling_each_batch_is_written_as_it_comes(tmp_path):
+    events = []
 
     def decoded():
         for first, frames in as_decoded(gradient(9)):
-            asked.append(first)
+            events.append(first)
             yield first, frames
 
-    save_video(tmp_path / "a.mp4", decoded(), (9, 48, 64), 8, NONE, Silent())
-    assert asked == [0, 1, 5] and not NONE.is_wanted
+    def write(batches, fps):
+        return sum(events.append("written") or len(batch) for batch in batches)
+
+    count = save_video(tmp_path, decoded(), (9, 48, 64), 8, NONE, write, Silent())
+    assert events == [0, "written", 1, "written", 5, "written"] and count == 9
+    assert not NONE.is_wanted
+
+
+def test_nan_pixels_are_black_and_named(tmp_path):
+    video, watch = torch.full((5, 8, 8, 3), 0.5), Watch()
+    video[2, 3, 3] = float("nan")
+    written = []
+
+    def write(batches, fps):
+        written.extend(batches)
+        return 5
+
+    doubled = Upsampling(None, 1, 1.0001)
+    save_video(tmp_path, [(0, video)], (5, 8, 8), 8, doubled, write, watch)
+    frames = torch.cat(written)
+    assert frames.dtype == torch.uint8 and frames[2, 3, 3].tolist() == [0, 0, 0]
+    assert (frames[0] == 128).all() and "1 pixels" in watch.notes[0] and "frame 2" in watch.notes[0]
 
 
 def test_missing_weights_are_named_before_anything_runs(i2v, tmp_path):
@@ -193,7 +225,7 @@ def test_if_upsampling_fails_the_video_is_saved_without_it(run, tmp_path, phase)
 def test_the_fix_of_a_known_error_is_passed_on(rife, tmp_path):
     broken = Upsampling(rife, 9, 1.0)  # no such factor
     with pytest.raises(UpsamplingError, match="The factor of RIFE is 9") as error:
-        save_video(tmp_path / "a.mp4", as_decoded(gradient(5)), (5, 48, 64), 8, broken, Silent())
+        save(tmp_path / "a.mp4", gradient(5), broken)
     assert "2, 3, 4" in error.value.fix and len(read(tmp_path / "a.mp4")[0]) == 5
 
 
@@ -215,7 +247,7 @@ def test_a_disk_that_is_full_for_both_is_said_once(rife, tmp_path):
 
     upsampling = Upsampling(None, 1, 2.0)
     with pytest.raises(OutputError):
-        save_video(gone / "a.mp4", as_decoded(gradient(5)), (5, 48, 64), 8, upsampling, Remove())
+        save(gone / "a.mp4", gradient(5), upsampling, Remove())
 
 
 def test_weights_are_found_around_the_models(tiny, tmp_path):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from rife_weights import GOLDEN, LAYOUTS, fill, picture, shapes, write
 from torch.nn import functional
+from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement
+from wan_local.wan.upsample.rife.interpolate import interpolate
 from wan_local.wan.upsample.rife.load import check_rife, load_rife
 
 CPU = DevicePlacement("cpu")
@@ -92,6 +94,19 @@ def test_a28_numbers_of_the_specification(net, name, height, width, t, place, ex
     assert out[0, :, place[0], place[1]].tolist() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["4.7", "4.17", "4.25", "4.25 lite"])
+def test_a_whole_interpolation_gives_the_same_frame(tmp_path, name):
+    """From frames to frames: padding, time and the features of the right frame included."""
+    case = next(c for c in GOLDEN["layouts"][name]["outputs"] if c["t"] == 0.75)
+    rife = load_rife(write(tmp_path / "a.pth", fill(shapes(name), case["gain"])), CPU)
+    height, width = case["height"], case["width"]
+    pair = torch.cat((picture(0, height, width), picture(0.6, height, width)))
+    frame = interpolate(pair.movedim(1, -1), rife, 4, Silent())[3]
+    rows, columns = range(7, height, height // 3), range(5, width, width // 3)
+    pixels = torch.stack([frame[y, x] for y in rows for x in columns]).flatten()
+    assert (pixels - torch.tensor(case["pixels"])).abs().max() < TOLERANCE[case["gain"]]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "3 HD"])
 @torch.inference_mode()
 def test_the_encoder_is_that_of_the_reference_at_gain_1_5(net, name):
@@ -133,10 +148,11 @@ def test_half_precision_stays_close(tmp_path, name):
     for dtype in (torch.float32, torch.float16):
         rife = load_rife(path, CPU, dtype)
         with rife.net.on_device() as module:
-            out = between(rife.layout, module, picture(0, 64, 64), picture(0.6, 64, 64))
+            # So wide that a place in half precision would be half a pixel off.
+            out = between(rife.layout, module, picture(0, 64, 1024), picture(0.6, 64, 1024))
         assert out.dtype == torch.float32
         outputs.append(out)
-    # Half a step of 8 bits; with places in half precision it would be several steps.
+    # Half a step of 8 bits.
     assert (outputs[0] - outputs[1]).abs().max() < 2e-3
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, uint8
 
 from ..decode.vae import decode_frames
 from ..encode.condition import EndFrame, area_advice, condition_on_image, video_size
@@ -21,7 +21,7 @@ from ..sample.cache import TeaCache
 from ..sample.denoise import SampleOptions, SampleSettings, sample_video
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
-from ..save.video import check_writable
+from ..save.video import check_writable, to_uint8, write_video
 from .result import RunResult
 from .upsampling import prepare_upsampling, save_video
 
@@ -64,7 +64,11 @@ def run_i2v(
     video = sample_video(model, text, condition, settings, reporter)
     decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
     shape = (video.num_frames, condition.height, condition.width)
-    written = save_video(out, decoded, shape, values["fps"], upsampling, reporter)
+
+    def write(batches: Iterable[Tensor], fps: int) -> int:
+        return write_video(out, (b if b.dtype == uint8 else to_uint8(b) for b in batches), fps)
+
+    written = save_video(out, decoded, shape, values["fps"], upsampling, write, reporter)
     size = upsampling.size(condition.width, condition.height)
     fps = values["fps"] * upsampling.frame_factor
     return RunResult(out, *size, written, fps, video.seed, model.is_tiny)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import Cancelled, UpsamplingError, WanError
 from ..progress import Reporter
 from ..residency import Placement
-from ..save.video import to_uint8, write_video
+from ..upsample.frames import allocate, blacken, note_black
 from ..upsample.lanczos import resize_each, resized_size
 from ..upsample.rife.interpolate import interpolate
 from ..upsample.rife.load import Rife, find_rife, load_rife
@@ -22,6 +22,10 @@ TEMPORAL = {"": 1, "rife2": 2, "rife4": 4}
 """Frames per frame, by value of temporal_upsampling."""
 SPATIAL = {"": 1.0, "lanczos1.5": 1.5, "lanczos2": 2.0}
 """Factor of both sides, by value of spatial_upsampling."""
+
+Write = Callable[[Iterable[Tensor], int], int]
+"""Writes batches of frames, uint8 or floating point in 0..1, at so many per second; gives their
+number."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,18 @@ def save_video(
     shape: tuple[int, int, int],
     fps: int,
     upsampling: Upsampling,
+    write: Write,
     reporter: Reporter,
 ) -> int:
     """Upsample and write a video. Between the stages frames are held once, with 8 bits.
 
     Args:
-        out: the file.
+        out: the file, as `write` knows it.
         decoded: as `decode_frames` yields them.
         shape: (frames, height, width) that will come.
         fps: of the decoded frames; interpolation multiplies it.
         upsampling: what to do.
+        write: writes the file.
         reporter: progress and notes.
     Returns:
         The number of frames written.
@@ -99,18 +105,29 @@ def save_video(
         OutputError: the file cannot be written.
     """
     if not upsampling.is_wanted:
-        return write_video(out, (to_uint8(frames) for _, frames in decoded), fps)
-    video = torch.empty(*shape, 3, dtype=torch.uint8)
-    for first, frames in decoded:
-        video[first : first + len(frames)] = to_uint8(frames)
+        return write((frames for _, frames in decoded), fps)
+    video = _collect(decoded, shape, reporter)
     try:
-        finished = upsampling.apply(video, reporter)
-        return write_video(out, finished, fps * upsampling.frame_factor)
+        return write(upsampling.apply(video, reporter), fps * upsampling.frame_factor)
     except Cancelled:
         raise
     except Exception as error:
-        count = write_video(out, [video], fps)
+        count = write([video], fps)
         raise _failed(error, out, count, fps) from error
+
+
+def _collect(
+    decoded: Iterable[tuple[int, Tensor]], shape: tuple[int, int, int], reporter: Reporter
+) -> Tensor:
+    """All decoded frames, [T, H, W, 3] uint8."""
+    video = allocate(*shape, torch.uint8, reporter)
+    black: dict[int, int] = {}
+    for first, frames in decoded:
+        for index, frame in enumerate(frames, first):
+            frame, black[index] = blacken(frame)
+            video[index] = frame.mul(255).round_()  # they lie in 0..1
+    note_black(black, reporter)
+    return video
 
 
 def _failed(error: Exception, out: Path, count: int, fps: int) -> UpsamplingError:
