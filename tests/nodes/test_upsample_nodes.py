@@ -245,6 +245,26 @@ def test_progress_rises_to_the_end(host, graph):
         assert steps == sorted(steps) and steps[-1] == 1 and len(steps) > 1, key
 
 
+def test_both_fit_between_decode_and_create_video(host):
+    """A user's graph: the shipped one, with the three nodes put in."""
+    graph = json.loads((ROOT / "workflows" / "api" / "wan_i2v_tiny.json").read_text("utf8"))
+    ids = {entry["class_type"]: key for key, entry in graph.items()}
+    image = host.put_input(ROOT / "assets" / "sample.png")
+    graph[ids["LoadImage"]]["inputs"]["image"] = image
+    graph[ids["WanLocalImageToVideo"]]["inputs"].update(width=96, height=64, num_frames=5)
+    graph[ids["WanLocalSampler"]]["inputs"].update(num_inference_steps=2, seed=131)
+    graph = interpolating(graph, 4)
+    graph["more"]["inputs"]["frames"] = [ids["WanLocalDecode"], 0]
+    graph["bigger"] = node("WanLocalLanczosResize", frames=["more", 0], factor=1.5)
+    graph[ids["CreateVideo"]]["inputs"].update(images=["bigger", 0], fps=["more", 1])
+    result = host.run(graph)
+    assert result.status == "success", result.error
+    with av.open(str(result.outputs[0])) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, float(stream.average_rate)) == (144, 72, 64)
+        assert len(list(container.decode(stream))) == 17
+
+
 LONG = {
     "more": lambda graph: interpolating(graph, 8),
     "bigger": lambda graph: {
