@@ -236,7 +236,7 @@ def test_nan_pixels_become_black_and_are_named(rife):
     result = interpolate(given, rife, 2, watch)
     assert (result == interpolate(clean, rife, 2, Silent())).all()
     (note,) = watch.notes
-    assert "1 pixels" in note and "frame 1;" in note and "black" in note
+    assert "frame 1 held" in note and "1 in all" in note and "black" in note
     assert given.isnan().any()  # what was given is not changed
 
 

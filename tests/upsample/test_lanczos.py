@@ -165,7 +165,7 @@ def test_nan_pixels_become_black_and_are_named():
     assert result[2, 1, 1].tolist() == result[7, 0, 0].tolist() == [0, 0, 0]
     assert not result.isnan().any() and (result[0] > 0.49).all()
     (note,) = watch.notes
-    assert "2 pixels" in note and "frame 2, 7;" in note and "black" in note
+    assert "frame 2, 7 held" in note and "2 in all" in note and "black" in note
 
 
 def test_much_memory_is_told(monkeypatch):

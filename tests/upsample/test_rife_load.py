@@ -115,6 +115,7 @@ REFUSED = {
     "a tensor too many": (changed("small", "refine.weight", (4,)), "left over"),
     "another shape": (changed("small", "block3.conv0.0.0.weight", (4, 21, 3, 3)), "another shape"),
     "other features": (changed("small", "block1.conv0.0.0.weight", (4, 27, 3, 3)), "unknown"),
+    "no axis": (changed("small", "block0.conv0.1.0.weight", ()), "unknown or incomplete RIFE 4"),
     "another encoder": (without("small", "encode.cnn3"), "unknown or incomplete RIFE 4"),
 }
 
@@ -170,6 +171,17 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
     with pytest.raises(ModelError, match="foreign code"):
         check_rife(path)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@torch.inference_mode()
+def test_a_file_that_is_replaced_does_no_harm_to_a_network_in_use(tmp_path, weights, suffix):
+    path = write(tmp_path / f"rife{suffix}", weights)
+    with load_rife(path, CPU).net.on_device() as net:
+        before = [p.clone() for p in net.parameters()]
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+        assert all((p == old).all() for p, old in zip(net.parameters(), before, strict=True))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -79,6 +79,7 @@ def note_black(counts: Mapping[int, int], reporter: Reporter) -> None:
     named = ", ".join(map(str, indices[:_NAMED]))
     more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
     reporter.note(
-        f"Warning: {sum(counts.values())} pixels are not numbers (NaN), in frame {named}{more}; "
-        "they are black now. The model that made them probably overflowed in half precision."
+        f"Warning: frame {named}{more} held pixels that are not numbers (NaN), "
+        f"{sum(counts.values())} in all. They are black now; half precision that overflows is the "
+        "usual cause."
     )

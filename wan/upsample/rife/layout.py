@@ -140,15 +140,26 @@ def read_layout(file: str, shapes: Shapes) -> Layout:
     Raises:
         ModelError: none of the networks this package has.
     """
+    try:
+        layout = _recognise(shapes)
+    except (KeyError, IndexError, ZeroDivisionError):  # a tensor is missing, or has no such axis
+        layout = None
+    if layout is None:
+        raise ModelError(
+            what=f"'{file}' is {_describe(shapes)}.",
+            why=f"Frames are interpolated with {WORKING}.",
+            fix=ADVICE,
+        )
+    return layout
+
+
+def _recognise(shapes: Shapes) -> Layout | None:
+    widths = _widths(shapes)
     if "block0.convblock0.0.0.weight" in shapes and "block0.conv2.2.weight" in shapes:
-        widths = _widths(shapes)
-        if len(widths) == len(_V3_FACTORS):
-            return Layout(_V3, widths, _V3_FACTORS)
-    elif "block0.convblock.0.conv.weight" in shapes and "encode.cnn0.weight" in shapes:
-        widths = _widths(shapes)
-        if len(widths) in _COARSE_FACTORS:
-            return _read_v4(file, widths, shapes)
-    raise _unknown(file, shapes)
+        return Layout(_V3, widths, _V3_FACTORS) if len(widths) == len(_V3_FACTORS) else None
+    if "block0.convblock.0.conv.weight" in shapes and "encode.cnn0.weight" in shapes:
+        return _recognise_v4(widths, shapes) if len(widths) in _COARSE_FACTORS else None
+    return None
 
 
 def _widths(shapes: Shapes) -> tuple[int, ...]:
@@ -158,24 +169,19 @@ def _widths(shapes: Shapes) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def _read_v4(file: str, widths: tuple[int, ...], shapes: Shapes) -> Layout:
+def _recognise_v4(widths: tuple[int, ...], shapes: Shapes) -> Layout | None:
     depth = _count(shapes, "block0.convblock.{}.conv.weight")
     layers = _count(shapes, "encode.cnn{}.weight")
-    try:
-        encoder = Encoder(
-            layers, shapes["encode.cnn0.weight"][0], shapes[f"encode.cnn{layers - 1}.weight"][1]
-        )
-        # images, warped features of both, time, mask and flow come first
-        features = shapes["block1.conv0.0.0.weight"][1] - (6 + 2 * encoder.channels + 1 + 1 + 4)
-        planes = shapes["block0.lastconv.0.weight"][1] // 4
-        groups = widths[0] // shapes["block0.convblock.0.conv.weight"][1]
-    except (KeyError, IndexError, ZeroDivisionError):
-        raise _unknown(file, shapes) from None
+    channels = shapes[f"encode.cnn{layers - 1}.weight"][1]
+    # pictures, features of both, time, mask and flow come first
+    features = shapes["block1.conv0.0.0.weight"][1] - (6 + 2 * channels + 1 + 1 + 4)
+    planes = shapes["block0.lastconv.0.weight"][1] // 4
+    groups = widths[0] // shapes["block0.convblock.0.conv.weight"][1]
     if layers not in (2, 4) or groups < 1 or features not in (0, planes - 5):
-        raise _unknown(file, shapes)
-    key = (widths, groups, (layers, encoder.channels), features)
-    version = _VERSIONS.get(key, _UNUSUAL)
+        return None
+    version = _VERSIONS.get((widths, groups, (layers, channels), features), _UNUSUAL)
     factors = _LITE_425_FACTORS if widths == _LITE_425 else _COARSE_FACTORS[len(widths)]
+    encoder = Encoder(layers, shapes["encode.cnn0.weight"][0], channels)
     return Layout(version, widths, factors, depth, groups, encoder, features, planes)
 
 
@@ -184,14 +190,6 @@ def _count(shapes: Shapes, pattern: str) -> int:
     while pattern.format(count) in shapes:
         count += 1
     return count
-
-
-def _unknown(file: str, shapes: Shapes) -> ModelError:
-    return ModelError(
-        what=f"'{file}' is {_describe(shapes)}.",
-        why=f"Frames are interpolated with {WORKING}.",
-        fix=ADVICE,
-    )
 
 
 def _describe(shapes: Shapes) -> str:

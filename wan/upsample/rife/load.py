@@ -115,7 +115,9 @@ def build_rife(layout: Layout) -> nn.Module:
 def _load(path: Path, dtype: torch.dtype) -> nn.Module:
     layout, header, names = _inspect(path)
     raw = _read(header)
-    return fill(build_rife(layout), {short: raw[name] for name, short in names.items()}, dtype)
+    # Copied, so that a file which is replaced later does no harm to a network in use.
+    tensors = {short: raw[name].clone() for name, short in names.items()}
+    return fill(build_rife(layout), tensors, dtype)
 
 
 def _inspect(path: Path) -> tuple[Layout, Header, dict[str, str]]:

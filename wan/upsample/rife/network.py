@@ -1,7 +1,7 @@
 """The RIFE 4 networks: flow from coarse to fine, then both pictures are warped and blended.
 
-The layer names are those of the published weights. Layers are made by `ops`, which is `torch.nn`
-unless a host brings layers of its own.
+The layer names are those of the published weights. Layers are made by `ops`, `torch.nn` by default:
+the checks that packs go through refuse modules that are bound to it.
 """
 
 from __future__ import annotations
