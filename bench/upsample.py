@@ -54,20 +54,29 @@ def float_way(image: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def measure(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median wall and processor seconds of each way, run in turns."""
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
+    """What each way takes, run in turns.
+
+    Returns:
+        By way: median wall and processor seconds (wall, cpu), and the medians of what they are of
+        those of the first way in the same turn (wall_ratio, cpu_ratio).
+    """
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
             started, worked = time.perf_counter(), time.process_time()
             way()
             if turn:  # the first one warms up
-                wall[name].append(time.perf_counter() - started)
-                busy[name].append(time.process_time() - worked)
-    return {
-        name: {"wall": statistics.median(wall[name]), "cpu": statistics.median(busy[name])}
-        for name in ways
-    }
+                taken = time.perf_counter() - started, time.process_time() - worked
+                turns[name].append(taken)
+    base = turns[next(iter(ways))]
+    found: dict[str, dict[str, float]] = {}
+    for name, taken in turns.items():
+        found[name] = {}
+        for kind, column in (("wall", 0), ("cpu", 1)):
+            found[name][kind] = statistics.median(t[column] for t in taken)
+            ratios = [t[column] / b[column] for t, b in zip(taken, base, strict=True)]
+            found[name][f"{kind}_ratio"] = statistics.median(ratios)
+    return found
 
 
 def lanczos(frames: int, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -151,15 +160,16 @@ def memory(net: Rife, frames: torch.Tensor) -> dict[str, float]:
 def print_lanczos(found: dict[str, dict[str, dict[str, float]]], frames: int) -> None:
     """The table of Lanczos."""
     print(f"\nLanczos, {frames} frames of {WIDTH}x{HEIGHT}\n")
-    print("| factor | way | ms per frame | processor ms | of the float way | goal |")
-    print("|---|---|---|---|---|---|")
+    print("| factor | way | ms per frame | of the float way | goal | processor ms | of its |")
+    print("|---|---|---|---|---|---|---|")
     for factor, ways in found.items():
-        whole = ways["the float way, 1 thread"]["wall"]
-        for name, seconds in ways.items():
-            wall, busy = (seconds[kind] / frames * 1000 for kind in ("wall", "cpu"))
+        for name, row in ways.items():
+            wall, busy = (row[kind] / frames * 1000 for kind in ("wall", "cpu"))
             goal = f"{GOALS[name]:.2f}" if name in GOALS else ""
-            ratio = f"{seconds['wall'] / whole:.2f}"
-            print(f"| {factor} | {name} | {wall:.1f} | {busy:.1f} | {ratio} | {goal} |")
+            print(
+                f"| {factor} | {name} | {wall:.1f} | {row['wall_ratio']:.2f} | {goal} "
+                f"| {busy:.1f} | {row['cpu_ratio']:.2f} |"
+            )
 
 
 def print_rife(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """The only door to ComfyUI's services: folders, memory, progress, previews, cancelling."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -212,11 +212,7 @@ def model_folders() -> dict[str, Path]:
 
 
 def own_folders(
-    key: str,
-    names: set[str],
-    like: str = "",
-    suffixes: Collection[str] = (),
-    more: Iterable[Path] = (),
+    key: str, names: set[str], like: str = "", suffix: str = "", more: Iterable[Path] = ()
 ) -> list[Path]:
     """Folders of a key of our own, which is made, or completed, at each call.
 
@@ -224,7 +220,7 @@ def own_folders(
         key: kept as the user or another pack filled it; our folders come after theirs.
         names: folders below ComfyUI's models folder.
         like: another key whose folders are taken too.
-        suffixes: the only types of file to list, for example ".onnx"; none for all.
+        suffix: the only type of file to list, for example ".onnx"; empty for all.
         more: other folders.
     """
     known = folder_paths.folder_names_and_paths
@@ -233,7 +229,7 @@ def own_folders(
     wanted += known[like][0] if like in known else []
     wanted += map(str, more)
     paths += [path for path in dict.fromkeys(wanted) if path not in paths]
-    known[key] = (paths, set(suffixes))
+    known[key] = (paths, {suffix} if suffix else set())
     return [Path(path) for path in paths]
 
 

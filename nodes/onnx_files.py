@@ -32,7 +32,7 @@ def register() -> list[Path]:
 
     Core's own key `detection` lists no .onnx files, so the same folders get a key of ours.
     """
-    host.own_folders(_ONNX, {"detection"}, like="detection", suffixes={".onnx"})
+    host.own_folders(_ONNX, {"detection"}, like="detection", suffix=".onnx")
     return host.own_folders(_SAM2, {"sam2"})
 
 

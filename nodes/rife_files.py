@@ -60,8 +60,8 @@ def fingerprint(name: str) -> str:
 
 def _listed() -> list[str]:
     packs = [pack / PACK_FOLDER for pack in host.pack_folders(PACK_NAMES)]
-    host.own_folders(_KEY, set(FOLDERS), like=FOLDERS[0], suffixes=set(SUFFIXES), more=packs)
-    return host.model_files(_KEY)
+    host.own_folders(_KEY, set(FOLDERS), like=FOLDERS[0], more=packs)
+    return [name for name in host.model_files(_KEY) if name.endswith(SUFFIXES)]
 
 
 def _path(name: str) -> Path:
