@@ -30,6 +30,7 @@ from .retarget import WanLocalPoseRetarget
 from .sample import WanLocalSampler
 from .samples import WanLocalSample
 from .save import WanLocalSaveVideo
+from .upsample import WanLocalLanczosResize, WanLocalRifeInterpolate, WanLocalRifeLoader
 
 NODES: list[type[io.ComfyNode]] = [
     WanLocalSample,
@@ -55,6 +56,9 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalMaskDilate,
     WanLocalAnimate,
     WanLocalAnimateSampler,
+    WanLocalRifeLoader,
+    WanLocalRifeInterpolate,
+    WanLocalLanczosResize,
     WanLocalSaveVideo,
 ]
 

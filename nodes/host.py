@@ -1,7 +1,7 @@
 """The only door to ComfyUI's services: folders, memory, progress, previews, cancelling."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -229,7 +229,9 @@ def model_folders() -> dict[str, Path]:
     return found
 
 
-def own_folders(key: str, names: set[str], like: str = "", suffix: str = "") -> list[Path]:
+def own_folders(
+    key: str, names: set[str], like: str = "", suffix: str = "", more: Iterable[Path] = ()
+) -> list[Path]:
     """Folders of a key of our own, which is made, or completed, at each call.
 
     Args:
@@ -237,14 +239,22 @@ def own_folders(key: str, names: set[str], like: str = "", suffix: str = "") -> 
         names: folders below ComfyUI's models folder.
         like: another key whose folders are taken too.
         suffix: the only type of file to list, for example ".onnx"; empty for all.
+        more: other folders.
     """
     known = folder_paths.folder_names_and_paths
     paths = known[key][0] if key in known else []
-    more = [str(Path(folder_paths.models_dir, name)) for name in sorted(names)]
-    more += known[like][0] if like in known else []
-    paths += [path for path in dict.fromkeys(more) if path not in paths]
+    wanted = [str(Path(folder_paths.models_dir, name)) for name in sorted(names)]
+    wanted += known[like][0] if like in known else []
+    wanted += map(str, more)
+    paths += [path for path in dict.fromkeys(wanted) if path not in paths]
     known[key] = (paths, {suffix} if suffix else set())
     return [Path(path) for path in paths]
+
+
+def pack_folders(names: Iterable[str]) -> list[Path]:
+    """Folders of another pack, by the names it may be installed under; those that exist."""
+    roots = folder_paths.get_folder_paths("custom_nodes")
+    return [path for name in names for root in roots if (path := Path(root, name)).is_dir()]
 
 
 def kept_folder() -> Path:

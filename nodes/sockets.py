@@ -15,6 +15,7 @@ WanOptions = io.Custom("WAN_OPTIONS")  # wan.sample.settings.SampleOptions
 WanDriving = io.Custom("WAN_DRIVING")  # wan.preprocess.video.DrivingVideo
 WanPoseModel = io.Custom("WAN_POSE_MODEL")  # wan.preprocess.pose.onnx.PoseModels
 WanPose = io.Custom("WAN_POSE")  # wan.preprocess.pose.PoseTrack
+WanRife = io.Custom("WAN_RIFE")  # wan.upsample.rife.load.Rife
 PoseKeypoint = io.Custom("POSE_KEYPOINT")  # OpenPose dictionaries, as core and other packs speak
 
 

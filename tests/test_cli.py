@@ -203,7 +203,8 @@ BAD = {
     "unknown solver": ({"sample_solver": "euler"}, "sample_solver"),
     "missing image": ({"input_image": "none.png"}, "none.png"),
     "unknown parameter": ({"stepps": 4}, "stepps"),
-    "parameter to come": ({"temporal_upsampling": "rife2"}, "temporal_upsampling"),
+    "unknown upsampling": ({"temporal_upsampling": "rife3"}, "temporal_upsampling"),
+    "unknown enlargement": ({"spatial_upsampling": "bicubic"}, "spatial_upsampling"),
     "area too small": ({"size": "8x8"}, "16"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class WanError(Exception):
@@ -51,6 +52,14 @@ class UnavailableError(WanError):
 
 class OutputError(WanError):
     """A result could not be written where it was asked for."""
+
+
+class UpsamplingError(WanError):
+    """Upsampling failed after sampling; the video without it is in the file `saved`."""
+
+    def __init__(self, what: str, why: str, fix: str, saved: Path) -> None:
+        super().__init__(what, why, fix)
+        self.saved = saved
 
 
 class Cancelled(Exception):  # noqa: N818 - a request of the user, not an error

@@ -115,11 +115,34 @@ def surroundings(
     folder = default_folder() / "comfyui" if models == "tiny" else Path(models)
     return Surroundings(
         lora_folders=[path for path in (folder / "loras",) if path.is_dir()],
+        rife_folders=rife_folders(models),
         companions=find_companions(folder),
         placement=model.transformer.placement,
         places=Places(kept=out.parent / f".{out.stem}.clips"),
         embeds_metadata=embeds_metadata,
     )
+
+
+def rife_folders(models: str) -> list[Path]:
+    """Where RIFE weights are looked for.
+
+    The folders of the models folder, of the ComfyUI models folder that it lies in, and of
+    ComfyUI-Frame-Interpolation beside that.
+
+    Args:
+        models: "tiny", or a folder of weights.
+    """
+    from .tiny import default_folder, tiny_rife_folder
+    from .upsample.rife.load import FOLDERS, PACK_FOLDER, PACK_NAMES
+
+    if models == "tiny":
+        return [tiny_rife_folder(default_folder())]
+    folder = Path(models).absolute()
+    roots = [folder, folder / "models", *(p for p in folder.parents if p.name == "models")]
+    places = [root / name for root in roots for name in FOLDERS]
+    packs = (Path("custom_nodes", name) / PACK_FOLDER for name in PACK_NAMES)
+    places += [root.parent / pack for pack in packs for root in roots]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(FOLDERS)]
 
 
 def _device(name: str) -> torch.device:

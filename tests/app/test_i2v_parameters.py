@@ -70,6 +70,8 @@ WRONG = {
     "cfg_star_switch": "perhaps",
     "cfg_zero_step": -2,
     "add_frames_for_end_image": "perhaps",
+    "temporal_upsampling": "rife3",
+    "spatial_upsampling": "lanczos4",
 }
 
 
@@ -142,6 +144,8 @@ def test_every_parameter_that_works_is_tested_here():
         "joint_pass",
         "attention",
         "add_frames_for_end_image",
+        "temporal_upsampling",  # test_upsampling.py
+        "spatial_upsampling",  # test_upsampling.py
     }
     working = {p.name for p in I2V_APP.params if p.works}
     assert named == working == set(WRONG)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..save.metadata import run_tags
 from ..save.video import check_writable, write_video
 from .result import RunResult
 from .surroundings import Surroundings
+from .upsampling import prepare_upsampling, save_video
 
 
 def run_i2v(
@@ -43,7 +44,7 @@ def run_i2v(
         model: I2V or FLF2V weights.
         out: the video to write; its suffix decides the format.
         reporter: progress, cancellation and notes.
-        around: gives the folders in which `lora_file` is looked up if it is a name.
+        around: gives the folders of LoRAs and of RIFE.
     Returns:
         Where the video is and what it is like.
     Raises:
@@ -52,6 +53,7 @@ def run_i2v(
     check_writable(out)
     settings = sample_settings(values)
     picture, end = _pictures(values)
+    upsampling = prepare_upsampling(values, around, reporter)
     if values["lora_file"]:
         allowed = downloads_allowed()
         lora = resolve_lora(values["lora_file"], around.lora_folders, allowed, reporter=reporter)
@@ -62,10 +64,15 @@ def run_i2v(
     video = sample_video(model, text, condition, settings, reporter)
     decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
     tags = run_tags(I2V_APP, values, video.seed) if around.embeds_metadata else None
-    batches = (frames for _, frames in decoded)
-    written = write_video(out, batches, values["fps"], tags=tags, reporter=reporter)
-    size = (condition.width, condition.height)
-    return RunResult(out, *size, written, values["fps"], video.seed, model.is_tiny)
+
+    def write(batches: Iterable[Tensor], fps: int) -> int:
+        return write_video(out, batches, fps, tags=tags, reporter=reporter)
+
+    shape = (video.num_frames, condition.height, condition.width)
+    written = save_video(out, decoded, shape, values["fps"], upsampling, write, reporter)
+    size = upsampling.size(condition.width, condition.height)
+    fps = values["fps"] * upsampling.frame_factor
+    return RunResult(out, *size, written, fps, video.seed, model.is_tiny)
 
 
 def sample_settings(values: Mapping[str, Any]) -> SampleSettings:

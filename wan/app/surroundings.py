@@ -17,6 +17,8 @@ class Surroundings:
 
     lora_folders: Sequence[Path] = ()
     """Where LoRAs are looked up by name."""
+    rife_folders: Sequence[Path] = ()
+    """Where frame interpolation finds its weights."""
     companions: Companions = field(default_factory=Companions)
     """Models for preprocessing and relighting."""
     placement: Placement = field(default_factory=DevicePlacement)

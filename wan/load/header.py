@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX_SUFFIX = ".safetensors.index.json"
-PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 # safetensors format: 8 bytes little-endian header size, at most 100 MB of JSON
 # (huggingface/safetensors README, "Format")
 _SIZE_BYTES = 8

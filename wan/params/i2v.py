@@ -212,18 +212,17 @@ I2V_APP = App(
         Param(
             "temporal_upsampling",
             "string",
-            "Multiplies the frame rate by interpolation.",
+            "Twice or four times the frames per second: RIFE adds frames between the sampled ones, and "
+            "the video lasts as long as before. Needs RIFE weights.",
             default="",
             options=("", "rife2", "rife4"),
-            works=False,
         ),
         Param(
             "spatial_upsampling",
             "string",
-            "Enlarges the finished frames.",
+            "Enlarges the finished frames by 1.5 or 2 with the Lanczos filter.",
             default="",
             options=("", "lanczos1.5", "lanczos2"),
-            works=False,
         ),
     ),
 )

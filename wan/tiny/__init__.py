@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .build import TINY_VERSION, build_tiny, ensure_tiny
 from .configs import MINIMUMS
-from .files import default_folder, tiny_files
+from .files import default_folder, tiny_files, tiny_rife_folder
 from .onnx import tiny_pose_files
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "ensure_tiny",
     "tiny_files",
     "tiny_pose_files",
+    "tiny_rife_folder",
 ]

@@ -3,6 +3,7 @@
 diffusers/wan2.1-i2v, wan2.1-flf2v, wan2.2-animate   folders for `from_pretrained`
 comfyui/diffusion_models, text_encoders, vae, clip_vision   single files
 comfyui/detection   person detectors and pose models as ONNX files
+comfyui/frame_interpolation   RIFE, with the layout of 4.7
 official/   as the model's authors publish Wan 2.1 I2V: shards, .pth files, google/umt5-xxl
 """
 
@@ -28,10 +29,12 @@ from ..load.tokenizer import SPIECE_TENSOR
 from ..load.transformer import build_transformer
 from ..load.vae import build_vae
 from ..payloads import Variant
+from ..upsample.rife.load import build_rife
 from .configs import (
     FOLDERS,
     IMAGE_ENCODER,
     MOTION_BLOCKS,
+    RIFE,
     SINGLE_FILES,
     TEXT_ENCODER,
     TRANSFORMERS,
@@ -41,9 +44,9 @@ from .configs import (
 )
 from .onnx import write_onnx
 from .tokenizer import sentencepiece_model, tokenizer_json
-from .weights import noise, random_tensors, random_vae
+from .weights import noise, random_rife, random_tensors, random_vae
 
-TINY_VERSION = 3
+TINY_VERSION = 4
 """Raise it with every change of what is written, so that older sets are rebuilt."""
 _STAMP = "tiny.json"
 _PREFIX = "model.diffusion_model."  # ComfyUI's repackaged files have it in some cases
@@ -121,6 +124,7 @@ def _write_all(root: Path) -> None:
         )
     _write_comfyui(root / "comfyui", transformers, vae, text, image)
     write_onnx(root / "comfyui" / "detection")
+    _write_rife(root / "comfyui" / "frame_interpolation")
     _write_official(root / "official", transformers[Variant.I2V], vae, text, image)
 
 
@@ -171,6 +175,15 @@ def _write_comfyui(
         folder / "clip_vision" / "clip_vision_tiny.safetensors",
         _with_prefix(image, "vision_model.") | projection,
     )
+
+
+def _write_rife(folder: Path) -> None:
+    tensors = random_rife("rife", build_rife(RIFE))
+    # the encoder's names as in the files of 4.7 to 4.9
+    for index in range(2):
+        for leaf in ("weight", "bias"):
+            tensors[f"encode.{index}.{leaf}"] = tensors.pop(f"encode.cnn{index}.{leaf}")
+    _write_tensors(folder / "rife_tiny.safetensors", tensors)
 
 
 def _write_official(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..load.tokenizer import END
 from ..payloads import Variant
+from ..upsample.rife.layout import Encoder, Layout
 
 # engine.md 6, but rope_max_seq_len, motion_encoder_batch_size and relative_attention_max_distance
 # keep their real values
@@ -93,6 +94,8 @@ IMAGE_ENCODER: dict[str, Any] = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-5,
 }
+RIFE = Layout("4 of an unusual size", (16, 12, 8, 8), (8, 4, 2, 1), 2, encoder=Encoder(2, 16, 4))
+"""As RIFE 4.7, but narrower and with two residual convolutions a block."""
 # openai/CLIP: mean and standard deviation of the training pictures
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]

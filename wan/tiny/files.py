@@ -35,3 +35,12 @@ def tiny_files(folder: Path, variant: Variant) -> ModelFiles:
         variant: which of them.
     """
     return find_files(folder / "diffusers" / FOLDERS[variant])
+
+
+def tiny_rife_folder(folder: Path) -> Path:
+    """Where the tiny RIFE is.
+
+    Args:
+        folder: where `ensure_tiny` put the set.
+    """
+    return folder / "comfyui" / "frame_interpolation"

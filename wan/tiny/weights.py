@@ -22,6 +22,7 @@ _RESIDUAL = 0.5  # second convolution of a residual block, so that the input sho
 # Measured so that decode(randn) has a standard deviation near 0.25 and latents one near 1.
 _DECODER_GAIN = 0.35
 _ENCODER_GAIN = 1.6
+_FLOW_GAIN = 0.1
 # Sharp enough that a dozen words count among 512 text tokens, most of them padding.
 _CROSS_ATTENTION_SHARPNESS = 2.0
 
@@ -59,6 +60,19 @@ def random_vae(part: str, module: nn.Module) -> dict[str, Tensor]:
     weight = tensors["post_quant_conv.weight"] / std[None, :, None, None, None]
     tensors["post_quant_conv.weight"] = weight
     tensors["post_quant_conv.bias"] = -weight[:, :, 0, 0, 0] @ mean
+    return tensors
+
+
+def random_rife(part: str, module: nn.Module) -> dict[str, Tensor]:
+    """Weights for a RIFE network whose flow is a few pixels long, so that pictures stay pictures."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        values = _plain(name, noise(f"{part}/{name}", parameter.shape))
+        if name.endswith("beta"):
+            values = 1 + 0.1 * values
+        elif ".lastconv." in name:
+            values = _FLOW_GAIN * values
+        tensors[name] = values
     return tensors
 
 

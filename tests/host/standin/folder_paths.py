@@ -47,6 +47,7 @@ use_base_directory(base_path)
 for _key, _names in _FOLDERS.items():
     _paths = [str(Path(models_dir, name)) for name in _names]
     folder_names_and_paths[_key] = (_paths, set(supported_pt_extensions))
+folder_names_and_paths["custom_nodes"] = ([str(Path(base_path, "custom_nodes"))], set())
 
 
 def get_directory_by_type(type_name):
