@@ -89,7 +89,7 @@ def test_nan_pixels_are_black_and_named_once():
     assert sum((frame < 255).any(-1).sum() for frame in found) == 5
     pixels.report(notes)
     assert len(notes.notes) == 1
-    assert "2 of 9 frames" in notes.notes[0] and "the first is frame 2." in notes.notes[0]
+    assert "frame 2, 7 held" in notes.notes[0] and "3 in all" in notes.notes[0]
 
 
 def test_alpha_is_dropped_with_a_note():

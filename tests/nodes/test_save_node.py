@@ -308,7 +308,7 @@ def test_alpha_and_nan_are_named_under_the_node(stand_in, caplog):
     images = torch.rand(3, 32, 34, 4)
     images[1, 2, 3] = torch.nan
     execute(stand_in, images)
-    assert "alpha channel" in caplog.text and "the first is frame 1" in caplog.text
+    assert "alpha channel" in caplog.text and "frame 1 held pixels" in caplog.text
 
 
 def test_an_empty_batch_is_named(stand_in):

@@ -224,7 +224,7 @@ def test_alpha_is_left_out_with_a_note(rife):
     with_alpha = torch.cat((given, torch.full((2, 20, 28, 1), 9, dtype=torch.uint8)), -1)
     result = interpolate(with_alpha, rife, 2, watch)
     assert (result == interpolate(given, rife, 2, Silent())).all()
-    assert watch.notes == ["The frames' alpha channel is left out."]
+    assert watch.notes == ["The frames have an alpha channel; it is dropped."]
 
 
 def test_nan_pixels_become_black_and_are_named(rife):

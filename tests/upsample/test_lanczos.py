@@ -154,7 +154,7 @@ def test_alpha_is_left_out_with_a_note():
     frames, watch = random_frames(2, 6, 5, channels=4), Watch()
     result = resize(torch.from_numpy(frames), 2, watch)
     assert (result.numpy()[1] == pillow(np.ascontiguousarray(frames[1, ..., :3]), 10, 12)).all()
-    assert watch.notes == ["The frames' alpha channel is left out."]
+    assert watch.notes == ["The frames have an alpha channel; it is dropped."]
 
 
 def test_nan_pixels_become_black_and_are_named():

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled, UpsamplingError, WanError
+from ..media.frames import note_black, round_frame
 from ..progress import Reporter
-from ..upsample.frames import allocate, blacken, note_black
+from ..upsample.frames import allocate
 from ..upsample.lanczos import resize_each, resized_size
 from ..upsample.rife.interpolate import interpolate
 from ..upsample.rife.load import Rife, find_rife, load_rife
@@ -117,11 +118,10 @@ def _collect(
 ) -> Tensor:
     """All decoded frames, [T, H, W, 3] uint8."""
     video = allocate(*shape, torch.uint8, reporter)
-    black: dict[int, int] = {}
+    black = {}
     for first, frames in decoded:
         for index, frame in enumerate(frames, first):
-            frame, black[index] = blacken(frame)
-            video[index] = frame.mul(255).round_()  # they lie in 0..1
+            black[index] = round_frame(frame, video[index].numpy())
     note_black(black, reporter)
     return video
 

@@ -6,7 +6,7 @@ Three forms occur: what a VAE gives, [C, T, H, W] in about -1..1; images, [T, H,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _ROWS = 32
 # As whole numbers the bits of 0 and more are in order, and those of negative numbers, infinities
 # and NaN are above them all: one comparison finds what is not plain. The limit is 1e6, of which
 # 255 times as much still is a 32-bit integer.
+_NAMED = 5  # frame numbers in a note
 _PLAIN = np.float32(1e6).view(np.uint32)
 
 
@@ -30,8 +31,7 @@ class ToPixels:
 
     def __init__(self) -> None:
         self._buffer = np.empty((0, 0, 3), np.uint8)
-        self._count = 0
-        self._with_nan: list[int] = []
+        self._black: list[int] = []
         self._has_alpha = False
 
     def __call__(self, frame: Tensor) -> np.ndarray:
@@ -48,40 +48,75 @@ class ToPixels:
         _check(frame)
         self._has_alpha |= frame.shape[2] > 3
         colours = frame[..., :3].to("cpu")
-        self._count += 1
         if colours.dtype == torch.uint8:
+            self._black.append(0)
             return np.ascontiguousarray(colours.numpy())
         if self._buffer.shape != colours.shape:
             self._buffer = np.empty(tuple(colours.shape), np.uint8)
-        for top in range(0, len(colours), _ROWS):
-            rows = np.ascontiguousarray(colours[top : top + _ROWS].float().numpy())
-            self._round(rows, self._buffer[top : top + _ROWS])
+        self._black.append(round_frame(colours, self._buffer))
         return self._buffer
 
     def report(self, reporter: Reporter) -> None:
         """Note what was changed in the frames so far, if anything."""
         if self._has_alpha:
             reporter.note("The frames have an alpha channel; it is dropped.")
-        if self._with_nan:
-            reporter.note(
-                f"{len(self._with_nan)} of {self._count} frames hold pixels that are not numbers "
-                f"(NaN), the first is frame {self._with_nan[0]}. They are black. Half precision "
-                "that overflows is the usual cause."
-            )
+        note_black(dict(enumerate(self._black)), reporter)
 
-    def _round(self, rows: np.ndarray, target: np.ndarray) -> None:
-        import cv2
 
+def round_frame(frame: Tensor, target: np.ndarray) -> int:
+    """Write a frame as pixels.
+
+    Args:
+        frame: [H, W, 3] floating point in 0..1 on the CPU; values beyond are clamped, NaN pixels
+            become black.
+        target: [H, W, 3] uint8, set to the nearest values.
+    Returns:
+        The number of NaN pixels.
+    """
+    import cv2
+
+    black = 0
+    for top in range(0, len(frame), _ROWS):
+        rows = np.ascontiguousarray(frame[top : top + _ROWS].float().numpy())
         if rows.view(np.uint32).max() > _PLAIN:
-            rows = self._tame(rows)
+            wrong = np.isnan(rows).any(axis=-1, keepdims=True)
+            black += int(wrong.sum())
+            rows = np.where(wrong, np.float32(0), rows.clip(0, 1))
         # In one pass: scaled, rounded to the nearest, and 255 where it is more.
-        cv2.convertScaleAbs(rows, dst=target, alpha=255)
+        cv2.convertScaleAbs(rows, dst=target[top : top + _ROWS], alpha=255)
+    return black
 
-    def _tame(self, rows: np.ndarray) -> np.ndarray:
-        wrong = np.isnan(rows).any(axis=-1, keepdims=True)
-        if wrong.any() and self._with_nan[-1:] != [self._count - 1]:
-            self._with_nan.append(self._count - 1)
-        return np.where(wrong, np.float32(0), rows.clip(0, 1))
+
+def blacken(frame: Tensor) -> tuple[Tensor, int]:
+    """A frame whose NaN pixels are black, and how many those were.
+
+    Args:
+        frame: [H, W, 3]; returned itself if it has none.
+    """
+    # One pass without intermediate results: a sum is NaN if any number is.
+    if not frame.is_floating_point() or not bool(frame.sum(dtype=torch.float32).isnan()):
+        return frame, 0
+    lost = frame.isnan().any(-1)
+    return frame.masked_fill(lost.unsqueeze(-1), 0), int(lost.sum())
+
+
+def note_black(counts: Mapping[int, int], reporter: Reporter) -> None:
+    """Tell which frames had NaN pixels.
+
+    Args:
+        counts: number of such pixels by index of the frame; frames without any may be left out.
+        reporter: gets one note, or none.
+    """
+    indices = sorted(index for index, count in counts.items() if count)
+    if not indices:
+        return
+    named = ", ".join(map(str, indices[:_NAMED]))
+    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+    reporter.note(
+        f"Warning: frame {named}{more} held pixels that are not numbers (NaN), "
+        f"{sum(counts.values())} in all. They are black now; half precision that overflows is the "
+        "usual cause."
+    )
 
 
 def to_pixels(frame: Tensor) -> np.ndarray:
@@ -106,10 +141,13 @@ def fill_from_pixels(batches: Iterable[Tensor], image: Tensor, reporter: Reporte
     return image
 
 
-def empty_frames(count: int, height: int, width: int, colours: int = 3) -> Tensor:
-    """Memory for frames, [count, height, width, colours] float32 on the CPU, not set."""
+def empty_frames(
+    count: int, height: int, width: int, colours: int = 3, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Memory for frames, [count, height, width, colours] on the CPU, not set."""
     # NumPy asks for large memory pages; without them the first writing takes longer.
-    return torch.from_numpy(np.empty((count, height, width, colours), np.float32))
+    memory = np.empty(count * height * width * colours * dtype.itemsize, np.uint8)
+    return torch.from_numpy(memory).view(dtype).view(count, height, width, colours)
 
 
 @torch.inference_mode()

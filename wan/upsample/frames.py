@@ -1,18 +1,15 @@
-"""What both upsamplers ask of frames, and what they do about pixels that are none."""
+"""What both upsamplers ask of frames, and memory for their results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import GeometryError
+from ..media.frames import empty_frames
 from ..progress import Reporter
 
 _MUCH_MEMORY = 2_000_000_000  # bytes
-_NAMED = 5  # frame numbers in a note
 
 
 def check_frames(frames: Tensor, reporter: Reporter) -> Tensor:
@@ -35,7 +32,7 @@ def check_frames(frames: Tensor, reporter: Reporter) -> Tensor:
             fix="Connect an IMAGE batch, for example from Wan Decode.",
         )
     if frames.shape[-1] > 3:
-        reporter.note("The frames' alpha channel is left out.")
+        reporter.note("The frames have an alpha channel; it is dropped.")
     return frames[..., :3]
 
 
@@ -48,38 +45,4 @@ def allocate(count: int, height: int, width: int, dtype: torch.dtype, reporter: 
     size = count * height * width * 3 * dtype.itemsize
     if size > _MUCH_MEMORY:
         reporter.note(f"{count} frames of {width}x{height} take {size / 1e9:.1f} GB of memory.")
-    # NumPy asks for large memory pages; without them the first writing takes several times as long.
-    memory = torch.from_numpy(np.empty(size, np.uint8))
-    return memory.view(dtype).view(count, height, width, 3)
-
-
-def blacken(frame: Tensor) -> tuple[Tensor, int]:
-    """A frame whose NaN pixels are black, and how many those were.
-
-    Args:
-        frame: [H, W, 3]; returned itself if it has none.
-    """
-    # One pass without intermediate results: a sum is NaN if any number is.
-    if not frame.is_floating_point() or not bool(frame.sum(dtype=torch.float32).isnan()):
-        return frame, 0
-    lost = frame.isnan().any(-1)
-    return frame.masked_fill(lost.unsqueeze(-1), 0), int(lost.sum())
-
-
-def note_black(counts: Mapping[int, int], reporter: Reporter) -> None:
-    """Tell which frames had NaN pixels.
-
-    Args:
-        counts: number of such pixels by index of the frame; frames without any may be left out.
-        reporter: gets one note, or none.
-    """
-    indices = sorted(index for index, count in counts.items() if count)
-    if not indices:
-        return
-    named = ", ".join(map(str, indices[:_NAMED]))
-    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
-    reporter.note(
-        f"Warning: frame {named}{more} held pixels that are not numbers (NaN), "
-        f"{sum(counts.values())} in all. They are black now; half precision that overflows is the "
-        "usual cause."
-    )
+    return empty_frames(count, height, width, dtype=dtype)

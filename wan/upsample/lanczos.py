@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.frames import note_black, round_frame
 from ..progress import Reporter, phase
-from .frames import allocate, blacken, check_frames, note_black
+from .frames import allocate, check_frames
 
 MOST_THREADS = 16  # memory cannot feed more
 _LARGEST_SIDE = 32768  # pixels; more is a slip of the pen
@@ -116,8 +117,8 @@ def _each(
 class _Resizer:
     """Resizes one frame; each thread has its own room for what lies between.
 
-    NumPy does the rest, because it computes in the thread that asks: torch would start threads of
-    its own in each of ours.
+    NumPy and OpenCV do the rest, because of small pieces they compute in the thread that asks:
+    torch would start threads of its own in each of ours.
     """
 
     def __init__(self, frames: Tensor, size: tuple[int, int], result: Tensor | None) -> None:
@@ -138,24 +139,16 @@ class _Resizer:
             self._resize_floats(index, frame, target.numpy())
         else:
             floats = np.empty((height, width, 3), np.float32)
-            self._resize_floats(index, frame.float(), floats)
+            self._resize_floats(index, frame, floats)
             target.copy_(torch.from_numpy(floats))
         return target
 
     def _resize_floats(self, index: int, frame: Tensor, target: np.ndarray) -> None:
         room = self._room
-        if not hasattr(room, "floats"):
-            room.floats = np.empty(frame.shape, np.float32)
-            room.bytes = np.empty(frame.shape, np.uint8)
-        floats, given = room.floats, frame.numpy()
-        if np.isnan(np.min(given)):
-            frame, self.black[index] = blacken(frame)
-            given = frame.numpy()
-        np.multiply(given, 255, out=floats)
-        np.rint(floats, out=floats)
-        np.clip(floats, 0, 255, out=floats)
-        np.copyto(room.bytes, floats, casting="unsafe")
-        np.divide(self._filter(room.bytes), np.float32(255), out=target, dtype=np.float32)
+        if not hasattr(room, "pixels"):
+            room.pixels = np.empty(frame.shape, np.uint8)
+        self.black[index] = round_frame(frame, room.pixels)
+        np.divide(self._filter(room.pixels), np.float32(255), out=target, dtype=np.float32)
 
     def _filter(self, pixels: np.ndarray) -> np.ndarray:
         from PIL import Image

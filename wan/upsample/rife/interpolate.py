@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import InputError
+from ...media.frames import blacken, note_black
 from ...progress import Reporter, phase
-from ..frames import allocate, blacken, check_frames, note_black
+from ..frames import allocate, check_frames
 from .layout import Layout
 from .load import Rife
 from .scene import CUT, reduce_frame, similarity
