@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from wan_local.wan.errors import GeometryError
+from wan_local.wan.media import resize
 from wan_local.wan.media.resize import (
     FrameFit,
     letterbox,
@@ -164,12 +165,29 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def test_much_memory_is_announced():
+def test_much_memory_is_announced(monkeypatch):
     notes = Notes()
     fit = FrameFit(None, 1280, 720)
-    assert fit.allocate(723, notes).shape == (723, 720, 1280, 3) and not notes.notes
-    fit.allocate(724, notes)
+    assert fit.allocate(724, notes).shape == (724, 720, 1280, 3)
     assert len(notes.notes) == 1 and "2.0 GB" in notes.notes[0] and "1280x720" in notes.notes[0]
+    monkeypatch.setattr(resize, "_MUCH_MEMORY", 2 * 720 * 1280 * 3)
+    fit.allocate(2, notes)
+    assert len(notes.notes) == 1
+    fit.allocate(3, notes)
+    assert len(notes.notes) == 2
+
+
+@pytest.mark.parametrize("much", [0, 10**9], ids=["page by page", "at once"])
+def test_memory_for_frames_is_ordinary_memory(monkeypatch, much):
+    monkeypatch.setattr(resize, "_MUCH_MEMORY", much)
+    frames = FrameFit(None, 30, 20).allocate(4, Silent())
+    assert frames.dtype == torch.uint8 and frames.is_contiguous()
+    frames[:] = 7
+    frames[1].numpy()[:] = 8
+    kept = frames[1:3]
+    del frames
+    assert kept.sum() == 20 * 30 * 3 * (8 + 7)
+    assert torch.equal(kept.clone(), kept)
 
 
 def test_float_frames_are_rounded_and_lose_transparency():

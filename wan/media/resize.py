@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,8 +67,7 @@ class FrameFit:
                 f"{count} frames of {self.width}x{self.height} take {size / 1e9:.1f} GB of memory; "
                 "a lower fps, fewer frames or a smaller resolution take less."
             )
-        # NumPy asks for large memory pages; without them the first writing takes 4 times as long.
-        return torch.from_numpy(np.empty((count, self.height, self.width, 3), np.uint8))
+        return _memory((count, self.height, self.width, 3))
 
     def _apply(self, frame: np.ndarray) -> np.ndarray:
         if self._resize is None:
@@ -160,6 +161,20 @@ def to_pixels(frame: Tensor) -> np.ndarray:
     if frame.is_floating_point():
         frame = frame.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return np.ascontiguousarray(frame.numpy())
+
+
+def _memory(shape: tuple[int, ...]) -> Tensor:
+    """uint8 memory of a shape, not set.
+
+    The system hands out memory page by page on the first writing, which costs more than copying a
+    frame; Linux can be asked for all at once, as long as that is not so much that nobody could
+    cancel meanwhile.
+    """
+    size = math.prod(shape)
+    if size > _MUCH_MEMORY or not hasattr(mmap, "MAP_POPULATE"):
+        return torch.empty(shape, dtype=torch.uint8)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=torch.uint8).view(shape)
 
 
 def _place(columns: int, rows: int, width: int, height: int) -> tuple[int, int, int, int]:

@@ -24,7 +24,7 @@ def binary_mask(mask: Tensor) -> Tensor:
         GeometryError: another number of axes, or no pixels.
     """
     mask = _with_frames(mask)
-    binary = _empty(mask.shape)
+    binary = torch.empty(mask.shape, dtype=torch.uint8)
     _binarise(mask, binary)
     return binary
 
@@ -90,7 +90,10 @@ def dilate_mask(
                 fix=f"Use {usual} if in doubt; larger is safer against a dark outline.",
             )
     mask = _with_frames(mask)
-    grown, binary = _empty(mask.shape), torch.empty(mask.shape[1:], dtype=torch.uint8)
+    grown, binary = (
+        torch.empty(mask.shape, dtype=torch.uint8),
+        torch.empty(mask.shape[1:], dtype=torch.uint8),
+    )
     kernel = np.ones((kernel_size, kernel_size), np.uint8)
     with phase(reporter or Silent(), "grow mask", len(mask)) as advance:
         for frame, target in zip(mask, grown, strict=True):
@@ -215,11 +218,6 @@ def _binarise(mask: Tensor, target: Tensor) -> None:
         np.not_equal(mask.cpu().numpy(), 0, out=is_set)
 
 
-def _empty(shape: torch.Size) -> Tensor:
-    """uint8 memory from NumPy, which asks for the large pages that are faster to write to."""
-    return torch.from_numpy(np.empty(tuple(shape), np.uint8))
-
-
 def _change_frames(
     frames: Tensor,
     mask: Tensor,
@@ -235,7 +233,7 @@ def _change_frames(
             fix="Give the frames of a driving video as they were read.",
         )
     fitting = match_mask(mask, frames)
-    changed = _empty(frames.shape)
+    changed = torch.empty(frames.shape, dtype=torch.uint8)
     with phase(reporter or Silent(), name, len(frames)) as advance:
         for frame, person, target in zip(frames, fitting, changed, strict=True):
             pixels = np.ascontiguousarray(frame.cpu().numpy())
