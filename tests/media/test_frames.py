@@ -1,6 +1,7 @@
 import pytest
 import torch
 from wan_local.wan.errors import GeometryError
+from wan_local.wan.media import frames as module
 from wan_local.wan.media.frames import (
     ToPixels,
     empty_frames,
@@ -150,3 +151,17 @@ def test_batches_of_pixels_fill_an_image():
     pixels = torch.arange(3 * 5 * 4 * 3, dtype=torch.uint8).view(3, 5, 4, 3)
     image = fill_from_pixels(pixels.split(2), empty_frames(3, 5, 4), Silent())
     assert torch.equal(image, pixels.float() / 255)
+
+
+@pytest.mark.parametrize("much", [0, 10**9], ids=["page by page", "at once"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_memory_for_frames_is_ordinary_memory(monkeypatch, much, kind):
+    monkeypatch.setattr(module, "MUCH_MEMORY", much)
+    frames = empty_frames(4, 20, 30, dtype=kind)
+    assert frames.shape == (4, 20, 30, 3) and frames.dtype == kind and frames.is_contiguous()
+    frames[:] = 7
+    frames[1].numpy()[:] = 8
+    kept = frames[1:3]
+    del frames
+    assert kept.sum() == 20 * 30 * 3 * (8 + 7)
+    assert torch.equal(kept.clone(), kept)

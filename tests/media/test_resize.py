@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from wan_local.wan.errors import GeometryError
+from wan_local.wan.media import resize
 from wan_local.wan.media.resize import (
     FrameFit,
     letterbox,
@@ -163,12 +164,16 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def test_much_memory_is_announced():
+def test_much_memory_is_announced(monkeypatch):
     notes = Notes()
     fit = FrameFit(None, 1280, 720)
-    assert fit.allocate(723, notes).shape == (723, 720, 1280, 3) and not notes.notes
-    fit.allocate(724, notes)
+    assert fit.allocate(724, notes).shape == (724, 720, 1280, 3)
     assert len(notes.notes) == 1 and "2.0 GB" in notes.notes[0] and "1280x720" in notes.notes[0]
+    monkeypatch.setattr(resize, "MUCH_MEMORY", 2 * 720 * 1280 * 3)
+    fit.allocate(2, notes)
+    assert len(notes.notes) == 1
+    fit.allocate(3, notes)
+    assert len(notes.notes) == 2
 
 
 # 1 2     What the display matrix (a, b, u, c, d, ...) makes of it, by hand: x' = a x + c y and

@@ -123,7 +123,8 @@ def test_output_of_unknown_layout_is_rejected():
 def test_frame_is_squashed_rgb_in_0_to_1():
     frame = np.zeros((90, 160, 3), np.uint8)
     frame[:, :80] = (255, 0, 51)
-    fed = prepare_frame(frame)
+    fed = np.full((3, 640, 640), np.nan, np.float32)
+    prepare_frame(frame, fed)
     assert fed.shape == (3, 640, 640) and fed.dtype == np.float32
     assert fed[:, 320, 100] == pytest.approx([1, 0, 0.2])
     assert (fed[:, :, 400:] == 0).all()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from wan_local.wan.errors import Cancelled, GeometryError, InputError, MissingFileError
+from wan_local.wan.media import resize
 from wan_local.wan.media.resize import resize_by_area
 from wan_local.wan.media.sound import Audio
 from wan_local.wan.media.video import probe_video
@@ -391,6 +392,34 @@ def test_pain_22_a_long_video_is_never_in_memory(clip):
     tracemalloc.stop()
     assert len(video.frames) == 40
     assert peak < 8 * 320 * 256 * 3
+
+
+def test_much_memory_is_told_before_the_frames_are_read(clip, monkeypatch):
+    monkeypatch.setattr(resize, "MUCH_MEMORY", 20 * 64 * 48 * 3 - 1)
+
+    class Order(Log):
+        def note(self, text):
+            super().note(f"{text} after {len(self.updates)} frames")
+
+    log = Order()
+    read_video(clip(20), -1, reporter=log)
+    assert len(log.notes) == 1 and "20 frames of 64x48 take 0.0 GB" in log.notes[0]
+    assert log.notes[0].endswith("after 0 frames")
+    read_video(clip(20), 5, reporter=log)  # what counts is what is kept
+    assert len(log.notes) == 1
+
+
+@pytest.mark.parametrize(("name", "opened"), [("clip.mp4", 1), ("clip.mkv", 1), ("clip.h264", 2)])
+def test_a_file_is_opened_once_unless_it_cannot_be_rewound(clip, monkeypatch, name, opened):
+    path, calls, real = clip(8, name=name), [], av.open
+
+    def counting(*given, **options):
+        calls.append(given)
+        return real(*given, **options)
+
+    monkeypatch.setattr(av, "open", counting)
+    assert numbers(read_video(path, -1, audio=False)) == list(range(8))
+    assert len(calls) == opened
 
 
 def test_progress_per_selected_frame(clip):

@@ -62,10 +62,20 @@ def test_dilation_is_the_largest_value_around(mask, kernel, iterations):
         padded = torch.nn.functional.pad(expected, (before, after, before, after))
         expected = torch.nn.functional.max_pool2d(padded, kernel, stride=1)
     grown = dilate_mask(mask, kernel, iterations)
-    if kernel % 2:
-        assert torch.equal(grown, expected[0].to(torch.uint8))
+    assert torch.equal(grown, expected[0].to(torch.uint8))
     assert (grown >= mask).all()
     assert bool(grown.any()) == bool(mask.any())
+
+
+def test_dilation_reads_every_type_and_layout():
+    mask = two_boxes()
+    grown = dilate_mask(mask, 3, 2)
+    for kind in (torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float64):
+        assert torch.equal(dilate_mask(mask.to(kind), 3, 2), grown), kind
+    assert torch.equal(dilate_mask(mask * 255, 3, 2), grown)
+    assert torch.equal(dilate_mask(mask.transpose(1, 2), 3, 2), grown.transpose(1, 2))
+    wide = mask.repeat_interleave(2, 2)[..., ::2]
+    assert torch.equal(dilate_mask(wide, 3, 2), grown)
 
 
 def test_an_even_kernel_reaches_further_right_and_down():

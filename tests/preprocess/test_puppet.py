@@ -159,3 +159,9 @@ def test_colours_of_markings_are_refused():
         draw_puppets(1, background=(10, 20, 250))
     with pytest.raises(InputError, match="too near"):
         draw_puppets(1, puppets=(Puppet(shirt=(2, 250, 30)),))
+    picture = np.full((640, 448, 3), 30, np.uint8)
+    picture[..., :2] = 120
+    assert (draw_puppets(1, background=picture).frames[0, 0] == picture[0]).all()
+    picture[630, 10] = 10, 20, 250
+    with pytest.raises(InputError, match=r"\(10, 20, 250\) is too near"):
+        draw_puppets(1, background=picture)

@@ -171,7 +171,7 @@ def test_nan_pixels_become_black_and_are_named():
 def test_much_memory_is_told(monkeypatch):
     from wan_local.wan.upsample import frames as module
 
-    monkeypatch.setattr(module, "_MUCH_MEMORY", 1000)
+    monkeypatch.setattr(module, "MUCH_MEMORY", 1000)
     watch = Watch()
     resize(torch.zeros(10, 8, 8, 3, dtype=torch.uint8), 1, watch)
     assert watch.notes == ["10 frames of 8x8 take 0.0 GB of memory."]

@@ -6,6 +6,7 @@ Three forms occur: what a VAE gives, [C, T, H, W] in about -1..1; images, [T, H,
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,13 +17,15 @@ from torch import Tensor
 from ..errors import GeometryError
 from ..progress import Reporter
 
+MUCH_MEMORY = 2_000_000_000
+"""Bytes of one video from which on the user is told."""
+_NAMED = 5  # frame numbers in a note
 # So few rows stay in a core's cache from the first step of a conversion to its last, which makes
 # it twice as fast as with whole frames (bench/video.py).
 _ROWS = 32
 # As whole numbers the bits of 0 and more are in order, and those of negative numbers, infinities
 # and NaN are above them all: one comparison finds what is not plain. The limit is 1e6, of which
 # 255 times as much still is a 32-bit integer.
-_NAMED = 5  # frame numbers in a note
 _PLAIN = np.float32(1e6).view(np.uint32)
 
 
@@ -145,9 +148,21 @@ def empty_frames(
     count: int, height: int, width: int, colours: int = 3, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Memory for frames, [count, height, width, colours] on the CPU, not set."""
-    # NumPy asks for large memory pages; without them the first writing takes longer.
-    memory = np.empty(count * height * width * colours * dtype.itemsize, np.uint8)
-    return torch.from_numpy(memory).view(dtype).view(count, height, width, colours)
+    memory = _memory(count * height * width * colours * dtype.itemsize)
+    return memory.view(dtype).view(count, height, width, colours)
+
+
+def _memory(size: int) -> Tensor:
+    """So many bytes.
+
+    The system hands out memory page by page on the first writing, which costs more than copying a
+    frame. Linux can be asked for all at once, as long as that is not so much that nobody could
+    cancel meanwhile; elsewhere NumPy asks for large pages.
+    """
+    if 0 < size < MUCH_MEMORY and hasattr(mmap, "MAP_POPULATE"):
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=torch.uint8)
+    return torch.from_numpy(np.empty(size, np.uint8))
 
 
 @torch.inference_mode()

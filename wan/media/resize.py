@@ -12,12 +12,12 @@ from torch import Tensor
 from ..errors import GeometryError
 from ..geometry import fit_area
 from ..progress import Reporter
+from .frames import MUCH_MEMORY, empty_frames
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
 Resize = Callable[[np.ndarray], np.ndarray] | tuple[int, int] | None
 """How frames [H, W, 3] uint8 come to the working size: a function that always gives the same size,
 or (width, height) to letterbox into, or None to keep theirs."""
-_MUCH_MEMORY = 2_000_000_000
 
 
 class FrameFit:
@@ -60,13 +60,12 @@ class FrameFit:
             [count, self.height, self.width, 3] uint8, not set.
         """
         size = count * self.height * self.width * 3
-        if size > _MUCH_MEMORY:
+        if size > MUCH_MEMORY:
             reporter.note(
                 f"{count} frames of {self.width}x{self.height} take {size / 1e9:.1f} GB of memory; "
                 "a lower fps, fewer frames or a smaller resolution take less."
             )
-        # NumPy asks for large memory pages; without them the first writing takes 4 times as long.
-        return torch.from_numpy(np.empty((count, self.height, self.width, 3), np.uint8))
+        return empty_frames(count, self.height, self.width, dtype=torch.uint8)
 
     def _apply(self, frame: np.ndarray) -> np.ndarray:
         if self._resize is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..media.frames import ToPixels
 from ..media.picture import read_picture
 from ..media.resize import FrameFit, Resize
 from ..media.sound import Audio, read_sound
-from ..media.video import FINEST_RATE, STILL_FPS, probe_video, unusable, wanted_frames
+from ..media.video import FINEST_RATE, STILL_FPS, open_video, unusable
 from ..progress import Reporter, Silent, phase
 
 _OWN_RATE = -1
@@ -114,23 +113,22 @@ def read_video(
         audio: read the sound too.
         reporter: told of each frame; notes tell of much memory and undecodable parts.
     Raises:
-        MissingFileError, InputError: see `probe_video` and `plan_frames`; offset or max_frames out
+        MissingFileError, InputError: see `open_video` and `plan_frames`; offset or max_frames out
             of range; over a tenth of the frames undecodable.
         GeometryError: the size changes between frames.
     """
     path, reporter = Path(path), reporter or Silent()
     sampling_fps(STILL_FPS, fps)  # a wrong rate is told before the file is read
-    facts = probe_video(path, reporter)
-    rate = sampling_fps(facts.fps, fps)
-    if facts.is_still:
-        reporter.note(f"{path.name!r} is a picture: it is used as a video of one frame.")
-        picture = read_picture(path, "driving_video")[None]
-        chosen = {"offset": offset, "max_frames": max_frames, "reporter": reporter}
-        return select_frames(picture, rate, rate, resize, **chosen)
-    indices = _window(plan_frames(facts.frames, facts.fps, fps), offset, max_frames)
-    fit = FrameFit(resize, facts.width, facts.height)
-    with closing(wanted_frames(path, facts, indices, reporter)) as source:
-        frames = _collect(source, indices, fit, reporter)
+    with open_video(path, reporter) as video:
+        facts, rate = video.facts, sampling_fps(video.facts.fps, fps)
+        if facts.is_still:
+            reporter.note(f"{path.name!r} is a picture: it is used as a video of one frame.")
+            picture = read_picture(path, "driving_video")[None]
+            chosen = {"offset": offset, "max_frames": max_frames, "reporter": reporter}
+            return select_frames(picture, rate, rate, resize, **chosen)
+        indices = _window(plan_frames(facts.frames, facts.fps, fps), offset, max_frames)
+        fit = FrameFit(resize, facts.width, facts.height)
+        frames = _collect(video.frames(indices, reporter), indices, fit, reporter)
     sound = None
     if audio and facts.has_audio:
         begin, length = facts.start + float(offset / rate), float(len(indices) / rate)
@@ -211,10 +209,7 @@ def _collect(
                 advance()
             if done == len(indices):
                 break
-            del (
-                picture,
-                fitted,
-            )  # else the next gets fresh memory, which is slow
+            picture = fitted = None  # else the next gets fresh memory, which is slow
         lost += len(indices) - done
         if lost > len(indices) // 10:
             raise unusable(f"{lost} of the {len(indices)} selected frames cannot be decoded")

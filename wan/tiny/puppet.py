@@ -112,7 +112,7 @@ def draw_puppets(
     width: int = 448,
     height: int = 640,
     puppets: Sequence[Puppet] = (Puppet(),),
-    background: Colour = (96, 128, 30),
+    background: Colour | Array = (96, 128, 30),
     fps: float = 16.0,
 ) -> PuppetVideo:
     """Draw figures that step and wave their arms. Later ones stand in front.
@@ -121,14 +121,16 @@ def draw_puppets(
         frames: number of frames.
         width, height: pixels.
         puppets: at most four.
-        background: a plain colour.
+        background: a plain colour, or a picture [height, width, 3] uint8.
         fps: frames a second; sets how far they move from frame to frame.
     Raises:
         InputError: a colour that the tiny models would take for a marking.
     """
     for puppet in puppets:
-        for colour in (background, puppet.shirt, puppet.sleeves, puppet.trousers, puppet.shoes):
+        for colour in (puppet.shirt, puppet.sleeves, puppet.trousers, puppet.shoes):
             _check_colour(colour)
+    for colour in np.unique(np.reshape(background, (-1, 3)), axis=0).tolist():
+        _check_colour(tuple(colour))
     video = np.empty((frames, height, width, 3), np.uint8)
     points = [np.empty((frames, POINTS, 2)) for _ in puppets]
     silhouettes = [np.zeros((frames, height, width), bool) for _ in puppets]

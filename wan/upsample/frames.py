@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from ..errors import GeometryError
-from ..media.frames import empty_frames
+from ..media.frames import MUCH_MEMORY, empty_frames
 from ..progress import Reporter
-
-_MUCH_MEMORY = 2_000_000_000  # bytes
 
 
 def check_frames(frames: Tensor, reporter: Reporter) -> Tensor:
@@ -43,6 +41,6 @@ def allocate(count: int, height: int, width: int, dtype: torch.dtype, reporter: 
         [count, height, width, 3], not set.
     """
     size = count * height * width * 3 * dtype.itemsize
-    if size > _MUCH_MEMORY:
+    if size > MUCH_MEMORY:
         reporter.note(f"{count} frames of {width}x{height} take {size / 1e9:.1f} GB of memory.")
     return empty_frames(count, height, width, dtype=dtype)

@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..pose.track import HAND_BONES, LIMBS, Array, Joint, PoseTrack, to_pixels
-from .segment import POINT_SCORE
+from ..pose.track import Array, PoseTrack
+from .cut import Colours, cut_person
+from .prior import Prior, frame_prior, with_mask
 
 NOTE = (
-    "The person was cut out by GrabCut, a fallback without weights: parts that look like the "
-    "background may be missing, so look at the masks. SAM2 or a mask of your own is better."
+    "The person was cut out by GrabCut, a fallback without weights: where colours are alike, parts "
+    "of the person may be missing or background be taken along, so look at the masks. SAM2 or a "
+    "mask of your own is better."
 )
 _LONGEST_SIDE = 640
 """Pixels of the frames that are worked on; larger ones are reduced."""
-_FIRST_ROUNDS, _NEXT_ROUNDS = 5, 2
-_MARGIN = 0.05  # of the box, around it: a detector's box is tight
-_FRAME = 48  # pixels of sure background around what is possible, to learn its colours from
+_FIRST_ROUNDS, _NEXT_ROUNDS = 2, 1
+_NEWEST = 0.3  # share of a frame's colours in what is known of them from then on
+_SOFTNESS = 3.0  # pixels by which a moved mask may be wrong
+_REACH = 0.08  # of the height of the mask of the frame before, around it
 _LEAST_PART = 0.05  # of the largest part: smaller ones without a joint in them are noise
 _LARGEST_HOLE = 0.02  # of the mask; larger ones are the gap between an arm and the body
-_REACH = 0.08  # of the height of the mask of the frame before, around it
 _COLLAPSE = 0.3  # of the area of the frame before: less, without a pose, is a failure
 
 
 @dataclass(frozen=True)
-class _Thickness:
-    """How far around its joints a body reaches."""
+class _Cut:
+    """A small frame, the person in it and what is known of the colours."""
 
-    limbs: float
-    """Width of the lines, share of the shoulders' width."""
-    head: float
-    """Radius around the eyes, share of the distance of the ears."""
-
-
-_SURE, _LIKELY, _POSSIBLE = _Thickness(0.2, 0.45), _Thickness(0.5, 0.8), _Thickness(1.2, 1.4)
-_FINGER = 1 / 3  # of a limb's width
-_HEAD = [Joint.NOSE, Joint.RIGHT_EYE, Joint.LEFT_EYE, Joint.RIGHT_EAR, Joint.LEFT_EAR]
-_TRUNK = [Joint.RIGHT_SHOULDER, Joint.LEFT_SHOULDER, Joint.LEFT_HIP, Joint.RIGHT_HIP]
-
-
-@dataclass(frozen=True)
-class _Guess:
-    """What is known of one frame before its colours are looked at, all [h, w] bool."""
-
-    possible: Array
-    likely: Array
-    sure: Array
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What the frame before says about a frame, both [h, w] bool."""
-
+    picture: Array
     mask: Array
-    """Its mask, moved with the picture."""
-    reach: Array
-    """Where the person may be by now."""
+    colours: Colours | None = None
 
 
 class GrabCut:
     """Cuts the person out by colour, without any weights.
 
-    Thick lines along the limbs are surely the person, what is far from them and from the mask of
-    the frame before surely is not. Frames without a pose follow the optical flow. The same frames
-    always give the same masks.
+    Around its bones and in the mask of the frame before, the person is likely; how likely, and the
+    colours that were learned there, decide. Frames without a pose follow the optical flow. The same
+    frames always give the same masks.
     """
 
     note: str | None = NOTE
@@ -86,63 +62,44 @@ class GrabCut:
         frames: Array,
         pose: PoseTrack,
         order: range,
-        before: tuple[Array, Array] | None,
+        before: _Cut | None,
         masks: Array,
         advance: Callable[[], None],
-    ) -> tuple[Array, Array] | None:
-        """Fill in `masks` frame by frame; gives back the first small frame and mask."""
+    ) -> _Cut | None:
+        """Fill in `masks` frame by frame; gives back the first cut."""
         start = None
         for frame in order:
             small = _reduce(frames[frame])
-            prior = _carry(*before, small) if before else None
-            mask = _segment_frame(small, pose, frame, prior)
-            masks[frame] = _enlarge(mask, frames.shape[1:3])
-            before = small, mask
+            before = _cut_frame(small, frame_prior(small.shape[:2], pose, frame), before)
+            masks[frame] = _enlarge(before.mask, frames.shape[1:3])
             start = start or before
             advance()
         return start
 
 
-def _segment_frame(picture: Array, pose: PoseTrack, frame: int, prior: _Prior | None) -> Array:
-    """Mask [h, w] bool of a small frame."""
-    guess = _guess(picture.shape[:2], pose, frame, prior)
-    if not guess.likely.any():
-        return guess.likely
-    mask = _cut(picture, guess, _FIRST_ROUNDS if prior is None else _NEXT_ROUNDS)
-    mask = _clean(mask, guess.sure)
-    is_seen = frame not in pose.misses
-    if prior and not is_seen and mask.sum() < _COLLAPSE * prior.mask.sum():
-        return prior.mask
-    return mask
+def _cut_frame(picture: Array, prior: Prior | None, before: _Cut | None) -> _Cut:
+    """The person in a small frame.
 
-
-def _guess(shape: tuple[int, int], pose: PoseTrack, frame: int, prior: _Prior | None) -> _Guess:
-    height, width = shape
-    nothing = np.zeros(shape, bool)
-    scale = np.array([width / pose.width, height / pose.height])
-    corners, near, likely, sure = None, nothing, nothing, nothing
-    if frame not in pose.misses:
-        if pose.boxes[frame, 4] > 0:
-            corners = pose.boxes[frame, :4].reshape(2, 2) * scale
-        joints, *hands = (
-            to_pixels(part[frame], *pose.size) * (*scale, 1)
-            for part in (pose.body, pose.left_hand, pose.right_hand)
-        )
-        near, likely, sure = (
-            _draw_body(shape, joints, hands, thickness) for thickness in (_POSSIBLE, _LIKELY, _SURE)
-        )
-    if corners is not None and near.any():
-        near = near & _fill_box(shape, corners[0], corners[1], _MARGIN)
-    if prior and prior.mask.any():
-        possible, likely = (near if near.any() else prior.reach), prior.mask
-    elif near.any():
-        possible = near
-    elif corners is not None:
-        possible = likely = _fill_box(shape, corners[0], corners[1])
-    else:
-        possible = nothing
-    possible = possible | sure
-    return _Guess(possible, likely & possible | sure, sure)
+    Args:
+        picture: [h, w, 3] uint8.
+        prior: from the pose or a box; None if the person was not found.
+        before: the frame before.
+    """
+    is_seen, moved = prior is not None, None
+    if before and before.mask.any():
+        moved = _move(before, picture)
+    if moved is not None and moved.any():
+        # Flow loses what has no texture; the colours find it again if they may look where it was.
+        prior = with_mask(prior, moved, _around(moved | before.mask), _SOFTNESS)
+    if prior is None:
+        return _Cut(picture, np.zeros(picture.shape[:2], bool), before and before.colours)
+    known = before.colours if before else None
+    mask = cut_person(picture, prior, known, _NEXT_ROUNDS if known else _FIRST_ROUNDS)
+    mask = _clean(mask, prior.sure)
+    if moved is not None and not is_seen and mask.sum() < _COLLAPSE * moved.sum():
+        return _Cut(picture, moved, known)
+    colours = Colours.learn(picture, mask, ~mask)
+    return _Cut(picture, mask, known.blend(colours, _NEWEST) if known else colours)
 
 
 def _around(mask: Array) -> Array:
@@ -155,92 +112,22 @@ def _around(mask: Array) -> Array:
     return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
 
 
-def _fill_box(shape: tuple[int, int], low: Array, high: Array, margin: float = 0) -> Array:
-    """A box as a bool mask, widened by a share of its longer side."""
-    height, width = shape
-    widened = margin * (high - low).max()
-    x0, y0 = np.floor(np.maximum(low - widened, 0)).astype(int)
-    x1, y1 = np.ceil(np.minimum(high + widened + 1, (width, height))).astype(int)
-    box = np.zeros(shape, bool)
-    box[y0:y1, x0:x1] = True
-    return box
-
-
-def _draw_body(
-    shape: tuple[int, int], joints: Array, hands: Sequence[Array], thickness: _Thickness
-) -> Array:
-    """Limbs, hands, trunk and head, as far as their points are sure, as a bool mask."""
+def _move(before: _Cut, target: Array) -> Array:
+    """The mask of a small frame moved along with what moved since."""
     import cv2
 
-    is_sure = joints[:, 2] >= POINT_SCORE
-    points = joints[:, :2]
-    drawn = np.zeros(shape, np.uint8)
-    if not is_sure.any():
-        return drawn.astype(bool)
-    width = max(1, round(thickness.limbs * _shoulder_width(points, is_sure)))
-
-    def whole(point: Array) -> tuple[int, int]:
-        return round(float(point[0])), round(float(point[1]))
-
-    def draw_bones(parts: Array, bones: Iterable[tuple[int, int]], width: int) -> None:
-        for ends in bones:
-            near, far = parts[list(ends)]
-            if min(near[2], far[2]) >= POINT_SCORE:
-                cv2.line(drawn, whole(near), whole(far), 1, width)
-
-    draw_bones(joints, (limb for limb in LIMBS if limb[1] not in _HEAD[1:]), width)
-    for hand in hands:
-        draw_bones(hand, HAND_BONES, max(1, round(width * _FINGER)))
-    if is_sure[_TRUNK].all():
-        cv2.fillConvexPoly(drawn, np.round(points[_TRUNK]).astype(np.int32), 1)
-    head = points[_HEAD][is_sure[_HEAD]]
-    if len(head) > 1:
-        radius = max(1, round(thickness.head * float(np.ptp(head, axis=0).max())))
-        cv2.circle(drawn, whole(head.mean(axis=0)), radius, 1, -1)
-    return drawn.astype(bool)
-
-
-def _shoulder_width(points: Array, is_sure: Array) -> float:
-    """About the width of the shoulders in pixels, also of somebody seen from the side."""
-    limbs = {(near, far): np.linalg.norm(points[far] - points[near]) for near, far in LIMBS}
-    known = [
-        2 * length
-        for (near, far), length in limbs.items()
-        if near == Joint.NECK and far in _TRUNK[:2] and is_sure[near] and is_sure[far]
-    ]
-    # A trunk is about one and a half shoulders high, upper arms and shins are shorter than that.
-    known += [
-        length / 1.5 for (near, far), length in limbs.items() if is_sure[near] and is_sure[far]
-    ]
-    if known:
-        return float(max(known))
-    extent = np.ptp(points[is_sure], axis=0)
-    return max(2.0, float(extent.max()) / 4)
-
-
-def _cut(picture: Array, guess: _Guess, rounds: int) -> Array:
-    import cv2
-
-    rows, columns = np.nonzero(guess.possible)
-    height, width = guess.possible.shape
-    top, bottom = max(0, rows.min() - _FRAME), min(height, rows.max() + 1 + _FRAME)
-    left, right = max(0, columns.min() - _FRAME), min(width, columns.max() + 1 + _FRAME)
-    area = slice(top, bottom), slice(left, right)
-
-    labels = np.full(guess.possible.shape, cv2.GC_BGD, np.uint8)
-    labels[guess.possible] = cv2.GC_PR_BGD
-    labels[guess.likely] = cv2.GC_PR_FGD
-    labels[guess.sure] = cv2.GC_FGD
-    part = labels[area].copy()
-    if not np.isin(part, (cv2.GC_BGD, cv2.GC_PR_BGD)).any():
-        return guess.likely  # nothing to tell the person from
-    cv2.setRNGSeed(0)  # its clusters start at random, and the same frames are to give the same mask
-    models = np.zeros((1, 65)), np.zeros((1, 65))  # the sizes that OpenCV wants
-    pixels = np.ascontiguousarray(picture[area])
-    cv2.grabCut(pixels, part, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
-    mask = np.zeros(guess.possible.shape, bool)
-    mask[area] = (part == cv2.GC_FGD) | (part == cv2.GC_PR_FGD)
-    return mask
+    here, there = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (target, before.picture))
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(here, there, None)
+    height, width = before.mask.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    moved = cv2.remap(
+        before.mask.astype(np.uint8),
+        columns + flow[..., 0],
+        rows + flow[..., 1],
+        cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return moved.astype(bool)
 
 
 def _clean(mask: Array, sure: Array) -> Array:
@@ -259,28 +146,6 @@ def _clean(mask: Array, sure: Array) -> Array:
     is_hole = statistics[:, cv2.CC_STAT_AREA] <= _LARGEST_HOLE * person.sum()
     is_hole[0] = False
     return person | is_hole[labels]
-
-
-def _carry(picture: Array, mask: Array, target: Array) -> _Prior:
-    """Move a mask along with what moved between two small frames."""
-    import cv2
-
-    if not mask.any():
-        return _Prior(mask, mask)
-    here, there = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (target, picture))
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(here, there, None)
-    height, width = mask.shape
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    moved = cv2.remap(
-        mask.astype(np.uint8),
-        columns + flow[..., 0],
-        rows + flow[..., 1],
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    moved = moved.astype(bool)
-    # Flow loses what has no texture; the colours find it again if they may look where it was.
-    return _Prior(moved, _around(moved | mask))
 
 
 def _reduce(frame: Array) -> Array:

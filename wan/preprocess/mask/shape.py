@@ -24,16 +24,10 @@ def binary_mask(mask: Tensor) -> Tensor:
     Raises:
         GeometryError: another number of axes, or no pixels.
     """
-    if mask.ndim == 2:
-        mask = mask[None]
-    if mask.ndim != 3 or mask.numel() == 0:
-        raise GeometryError(
-            what=f"The mask has the shape {list(mask.shape)}.",
-            why="A mask is [frames, height, width], or [height, width] for all frames.",
-            fix="Connect a mask, not a picture: one value per pixel.",
-        )
-    is_set = mask >= 0.5 if mask.is_floating_point() else mask != 0
-    return is_set.to("cpu", torch.uint8)
+    mask = _with_frames(mask)
+    binary = torch.empty(mask.shape, dtype=torch.uint8)
+    _binarise(mask, binary)
+    return binary
 
 
 def match_mask(mask: Tensor, frames: Tensor) -> Tensor:
@@ -96,12 +90,16 @@ def dilate_mask(
                 why=f"It must be at least {lowest}.",
                 fix=f"Use {usual} if in doubt; larger is safer against a dark outline.",
             )
-    binary = binary_mask(mask)
-    grown = torch.empty_like(binary)
+    mask = _with_frames(mask)
+    grown, binary = (
+        torch.empty(mask.shape, dtype=torch.uint8),
+        torch.empty(mask.shape[1:], dtype=torch.uint8),
+    )
     kernel = np.ones((kernel_size, kernel_size), np.uint8)
-    with phase(reporter or Silent(), "grow mask", len(binary)) as advance:
-        for frame, target in zip(binary.numpy(), grown.numpy(), strict=True):
-            cv2.dilate(frame, kernel, dst=target, iterations=iterations)
+    with phase(reporter or Silent(), "grow mask", len(mask)) as advance:
+        for frame, target in zip(mask, grown, strict=True):
+            _binarise(frame, binary)
+            cv2.dilate(binary.numpy(), kernel, dst=target.numpy(), iterations=iterations)
             advance()
     return grown
 
@@ -167,11 +165,7 @@ def mask_background(frames: Tensor, mask: Tensor, reporter: Reporter | None = No
     Raises:
         GeometryError: the mask does not fit the video, or the frames are not [T, H, W, 3] uint8.
     """
-
-    def cut(frame: Tensor, person: Tensor, target: Tensor) -> None:
-        torch.mul(frame, 1 - person, out=target)
-
-    return _change_frames(frames, mask, cut, "cut out mask", reporter)
+    return _change_frames(frames, mask, _cut_out, "cut out mask", reporter)
 
 
 def background_video(frames: Tensor, mask: Tensor) -> MadeFrames:
@@ -180,9 +174,14 @@ def background_video(frames: Tensor, mask: Tensor) -> MadeFrames:
     Args, Raises: as `mask_background`.
     """
     fitting = _fitting_mask(frames, mask)
-    return MadeFrames(
-        len(frames), lambda number: (frames[number] * (1 - fitting[number, ..., None])).numpy()
-    )
+
+    def make(number: int) -> np.ndarray:
+        frame = frames[number].numpy()
+        target = np.empty_like(frame)
+        _cut_out(frame, fitting[number].numpy(), target)
+        return target
+
+    return MadeFrames(len(frames), make)
 
 
 def preview(frames: Tensor, mask: Tensor, reporter: Reporter | None = None) -> Tensor:
@@ -197,27 +196,59 @@ def preview(frames: Tensor, mask: Tensor, reporter: Reporter | None = None) -> T
     Raises:
         GeometryError: as in `mask_background`.
     """
-    half_red = torch.tensor([127, 0, 0], dtype=torch.uint8)
+    import cv2
 
-    def tint(frame: Tensor, person: Tensor, target: Tensor) -> None:
-        torch.where(person.bool(), (frame >> 1) + half_red, frame, out=target)
+    def tint(frame: np.ndarray, person: np.ndarray, target: np.ndarray) -> None:
+        np.right_shift(frame, 1, out=target)
+        target[..., 0] += 127
+        cv2.copyTo(frame, 1 - person, target)
 
     return _change_frames(frames, mask, tint, "preview mask", reporter)
+
+
+def _with_frames(mask: Tensor) -> Tensor:
+    """[T, H, W] of a mask that has frames or is one; raises what `binary_mask` does."""
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3 or mask.numel() == 0:
+        raise GeometryError(
+            what=f"The mask has the shape {list(mask.shape)}.",
+            why="A mask is [frames, height, width], or [height, width] for all frames.",
+            fix="Connect a mask, not a picture: one value per pixel.",
+        )
+    return mask
+
+
+def _binarise(mask: Tensor, target: Tensor) -> None:
+    """Write 1 into `target`, uint8 of the same shape, where the mask is set and 0 elsewhere."""
+    is_set = target.numpy().view(bool)  # the same bytes, so that one pass is enough
+    if mask.is_floating_point():
+        np.greater_equal(mask.float().cpu().numpy(), 0.5, out=is_set)
+    else:
+        np.not_equal(mask.cpu().numpy(), 0, out=is_set)
+
+
+def _cut_out(frame: np.ndarray, person: np.ndarray, target: np.ndarray) -> None:
+    import cv2
+
+    target.fill(0)
+    cv2.copyTo(frame, 1 - person, target)
 
 
 def _change_frames(
     frames: Tensor,
     mask: Tensor,
-    change: Callable[[Tensor, Tensor, Tensor], None],
+    change: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
     name: str,
     reporter: Reporter | None,
 ) -> Tensor:
-    """A new video in which `change` wrote each frame from the old one and its mask [H, W, 1]."""
+    """A new video in which `change` wrote each frame from the old one and its mask [H, W]."""
     fitting = _fitting_mask(frames, mask)
-    changed = torch.empty_like(frames, memory_format=torch.contiguous_format)
+    changed = torch.empty(frames.shape, dtype=torch.uint8)
     with phase(reporter or Silent(), name, len(frames)) as advance:
         for frame, person, target in zip(frames, fitting, changed, strict=True):
-            change(frame, person[..., None], target)
+            pixels = np.ascontiguousarray(frame.cpu().numpy())
+            change(pixels, person.numpy(), target.numpy())
             advance()
     return changed
 

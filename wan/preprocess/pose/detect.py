@@ -76,35 +76,33 @@ def detect_people(
         ModelError: the model's output is of no known layout.
     """
     people: list[Array] = []
+    room = np.empty((min(batch, len(frames)), 3, _SIDE, _SIDE), np.float32)
     with phase(reporter or Silent(), "find the person", len(frames)) as advance:
         for start in range(0, len(frames), batch):
             numbers = range(start, min(start + batch, len(frames)))
-            fed = np.empty((len(numbers), 3, _SIDE, _SIDE), np.float32)
-            sizes = []
+            fed, sizes = room[: len(numbers)], []
             for place, number in enumerate(numbers):
                 frame = pixels(frames, number)
                 sizes.append(frame.shape[1::-1])
-                fed[place] = prepare_frame(frame)
+                prepare_frame(frame, fed[place])
             for output, (width, height) in zip(model.run(fed, reporter), sizes, strict=True):
                 people.append(decode_people(output, width, height))
                 advance()
     return people
 
 
-def prepare_frame(frame: Array) -> Array:
-    """A frame as the detector wants it: squashed to a square, not letterboxed.
+def prepare_frame(frame: Array, target: Array) -> None:
+    """Write a frame as the detector wants it: squashed to a square, not letterboxed.
 
     Args:
         frame: [H, W, 3] uint8 RGB.
-    Returns:
-        [3, 640, 640] float32 in 0..1, RGB.
+        target: [3, 640, 640] float32, becomes RGB in 0..1.
     """
     import cv2
 
     small = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
-    fed = np.stack(cv2.split(small)).astype(np.float32)  # H W C -> C H W
-    fed /= 255
-    return fed
+    for channel, plane in zip(cv2.split(small), target, strict=True):  # H W C -> C H W
+        np.divide(channel, 255, out=plane, dtype=np.float32)
 
 
 def decode_people(output: Array, width: int, height: int) -> Array:

@@ -139,7 +139,7 @@ def decode_heatmaps(heatmaps: Array, crops: Sequence[PoseCrop]) -> Array:
     maps = heatmaps.reshape(count * points, _MAP_HEIGHT, _MAP_WIDTH)
     flat = maps.reshape(len(maps), -1)
     peaks = flat.argmax(axis=1)
-    scores = flat.max(axis=1)
+    scores = flat[np.arange(len(flat)), peaks]
     cells = np.stack([peaks % _MAP_WIDTH, peaks // _MAP_WIDTH], axis=1)
     cells[scores <= 0] = -1
     places = cells + _refine(maps, cells, scores)
@@ -184,13 +184,15 @@ def _blur_around(maps: Array, cells: Array, scores: Array) -> Array:
     band = np.zeros((5, _KERNEL + 4))
     for row in range(5):
         band[row, row : row + _KERNEL] = kernel
-    padded = np.pad(maps, ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER)))
-    span = np.arange(_KERNEL + 4) - 2
+    span = np.arange(_KERNEL + 4) - 2 - _BORDER
     rows, columns = cells[:, 1, None, None] + span[:, None], cells[:, 0, None, None] + span
-    windows = padded[np.arange(len(maps))[:, None, None], rows, columns]
+    places = np.clip(rows, 0, _MAP_HEIGHT - 1), np.clip(columns, 0, _MAP_WIDTH - 1)
+    windows = maps[np.arange(len(maps))[:, None, None], places[0], places[1]]
+    windows *= (places[0] == rows) & (places[1] == columns)  # nothing outside of the map
     near = (band @ windows @ band.T).astype(np.float32)
     for uneven in np.flatnonzero((near < _LOW_HEAT).any(axis=(1, 2))):
-        whole = cv2.GaussianBlur(padded[uneven], (_KERNEL, _KERNEL), _SIGMA)
+        padded = np.pad(maps[uneven], _BORDER)
+        whole = cv2.GaussianBlur(padded, (_KERNEL, _KERNEL), _SIGMA)
         highest = whole[_BORDER:-_BORDER, _BORDER:-_BORDER].max()
         if highest != 0:
             near[uneven] *= scores[uneven] / highest
@@ -218,11 +220,11 @@ def measure_points(
         ModelError: the model's output is of another shape, or holds no numbers.
     """
     points = np.zeros((len(frames), WHOLE_BODY_POINTS, 3), np.float32)
+    room = np.empty((min(batch, len(frames)), 3, _HEIGHT, _WIDTH), np.float32)
     with phase(reporter or Silent(), "measure the pose", len(frames)) as advance:
         for start in range(0, len(frames), batch):
             numbers = range(start, min(start + batch, len(frames)))
-            fed = np.empty((len(numbers), 3, _HEIGHT, _WIDTH), np.float32)
-            crops = []
+            fed, crops = room[: len(numbers)], []
             for place, number in enumerate(numbers):
                 frame = pixels(frames, number)
                 crops.append(plan_crop(boxes[number], frame.shape[1], frame.shape[0]))

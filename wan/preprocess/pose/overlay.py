@@ -12,10 +12,11 @@ from .track import DRAW_THRESHOLD, PoseTrack
 
 Array = np.ndarray
 
-_DIMMED = 2  # the frame's brightness is divided by it, so that the skeleton stands out
+_DIMMED = 1  # how often the frame's brightness is halved, so that the skeleton stands out
 _BOX_COLOUR = (255, 255, 255)
-_MISSED_COLOUR = (255, 60, 60)
+_MISSED = (255, 60, 60)
 _FACE_COLOUR = (255, 220, 0)
+_FARTHEST = 9999  # pixels; OpenCV's drawing overflows further out
 
 
 def draw_overlay(
@@ -41,21 +42,13 @@ def draw_overlay(
     import cv2
 
     height, width = frame.shape[:2]
-    picture = frame // _DIMMED
+    picture = frame >> _DIMMED
     skeleton = draw_frame(track, number, width, height, threshold)
     drawn = skeleton[..., 0] | skeleton[..., 1] | skeleton[..., 2]
     cv2.copyTo(skeleton, drawn, picture)
-    thickness = max(min(width, height) // 300, 1)
-    boxes = (
-        [(track, _BOX_COLOUR)] if faces is None else [(track, _BOX_COLOUR), (faces, _FACE_COLOUR)]
-    )
-    for source, colour in boxes:
-        box, is_missed = source.boxes[number, :4], number in source.misses
-        # the last pixel inside, so that a box of the whole frame shows all four sides
-        x0, y0, x1, y1 = np.clip(np.asarray(box).astype(int) - (0, 0, 1, 1), -9999, 9999).tolist()
-        cv2.rectangle(
-            picture, (x0, y0), (x1, y1), _MISSED_COLOUR if is_missed else colour, thickness
-        )
+    shown = [(track, _BOX_COLOUR)] + ([] if faces is None else [(faces, _FACE_COLOUR)])
+    for found, colour in shown:
+        _draw_box(picture, found.boxes[number], _MISSED if number in found.misses else colour)
     return picture
 
 
@@ -75,9 +68,18 @@ def draw_overlays(
     Returns:
         [T, H, W, 3] uint8 RGB.
     """
-    pictures: list[Array] = []
+    pictures = np.empty((len(track), *pixels(frames, 0).shape), np.uint8)
     with phase(reporter or Silent(), "draw the overlay", len(track)) as advance:
-        for number in range(len(track)):
-            pictures.append(draw_overlay(pixels(frames, number), track, number, faces, threshold))
+        for number, picture in enumerate(pictures):
+            picture[:] = draw_overlay(pixels(frames, number), track, number, faces, threshold)
             advance()
-    return np.stack(pictures)
+    return pictures
+
+
+def _draw_box(picture: Array, box: Array, colour: tuple[int, int, int]) -> None:
+    import cv2
+
+    height, width = picture.shape[:2]
+    # the last pixel inside, so that a box of the whole frame shows all four sides
+    corners = np.clip(box[:4].astype(int) - (0, 0, 1, 1), -_FARTHEST, _FARTHEST).tolist()
+    cv2.rectangle(picture, corners[:2], corners[2:], colour, max(min(width, height) // 300, 1))
