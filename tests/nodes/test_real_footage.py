@@ -6,7 +6,6 @@ cutting out, conditioning, sampling and sound are those of the real video.
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from nodes.test_animate_graphs import api, inputs, node_id, run, watch
@@ -27,7 +26,7 @@ def with_puppet(video):
     drawn = draw_puppets(len(footage), width, height, (figure,), fps=float(video.fps))
     mask = drawn.silhouettes[0]
     footage[mask] = drawn.frames[mask]
-    return footage, mask
+    return footage, drawn
 
 
 @pytest.mark.parametrize("mode", ["animation", "replacement"])
@@ -69,9 +68,11 @@ def test_the_fallback_finds_the_figure_in_a_real_scene(tiny):
 
     pytest.importorskip("onnxruntime")
     video = read_video(DATA / "replacement" / "video.mp4", -1, (640, 360), max_frames=6)
-    frames, truth = with_puppet(video)
+    frames, drawn = with_puppet(video)
     models = PoseModels.open(*tiny_pose_files(tiny), "cpu")
-    pose = measure_poses(frames, models.detector, models.pose)
+    # Measured before a plain wall: what the tiny models look for are colours, and a scene has all.
+    pose = measure_poses(drawn.frames, models.detector, models.pose)
     masks = segment_person(torch.from_numpy(frames), pose, GrabCut(), Silent()).masks.numpy() > 0
-    shared = (masks & truth).sum() / (masks | truth).sum()
-    assert shared > 0.8 and np.isfinite(shared)
+    truth = drawn.silhouettes[0]
+    overlap = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))
+    assert overlap.min() > 0.85
