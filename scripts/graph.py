@@ -17,6 +17,14 @@ Any other file of the same models works as well, and so does a folder in Diffuse
 in `models/diffusers`: the loader reads from the weights what they are.
 """
 
+UPSAMPLE = "6 Upsample (optional: select, then Ctrl+B)"
+UPSAMPLE_NOTE = """
+The nodes in **6 Upsample** are bypassed; select one and press Ctrl+B to switch it on. RIFE makes
+more frames per second and wants
+[rife_v4.26.safetensors](https://huggingface.co/Comfy-Org/frame_interpolation) in
+`models/frame_interpolation`; Lanczos makes larger frames and wants nothing.
+"""
+
 REPACKAGED = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 
 
@@ -37,6 +45,8 @@ class Node:
     """(node id, output slot) by input name, in the order of the node's schema."""
     models: tuple[tuple[str, str, str], ...] = ()
     """(file, url, folder) that the page may offer to download."""
+    is_bypassed: bool = False
+    """Whether it is there to be switched on: until then what it is given passes it by."""
 
     @property
     def registry(self) -> str:
@@ -58,6 +68,63 @@ class Graph:
 
     def __getitem__(self, node_id: int) -> Node:
         return next(n for n in self.nodes if n.id == node_id)
+
+    def resolve(self, source: int, slot: int) -> tuple[int, int] | None:
+        """Where a link really comes from: past nodes that are bypassed, as the page does it."""
+        node = self[source]
+        if not node.is_bypassed:
+            return source, slot
+        wanted = node.outputs[slot][1]
+        for origin, place in node.links.values():
+            if self[origin].outputs[place][1] == wanted:
+                return self.resolve(origin, place)
+        return None
+
+
+def upsampling(
+    first_id: int, frames: tuple[int, int], at: tuple[int, int], fps: tuple[int, int] | None = None
+) -> tuple[Node, ...]:
+    """Nodes that make more frames and more pixels, to be switched on; the last one's frames and
+    the second one's fps are what follows reads.
+
+    Args:
+        first_id: of three.
+        frames: what is upsampled.
+        at: left upper corner.
+        fps: where the rate comes from; without it, it is the one of Wan's own.
+    """
+    loader, rife, lanczos = range(first_id, first_id + 3)
+    links = {"rife": (loader, 0), "frames": frames} | ({"fps": fps} if fps else {})
+    x, y = at
+    return (
+        Node(loader, "WanLocalRifeLoader", "Wan RIFE Loader", (x, y), (300, 80),
+             (("rife", "WAN_RIFE"),), {"rife_name": "rife_v4.26.safetensors"}, is_bypassed=True),
+        Node(rife, "WanLocalRifeInterpolate", "Wan RIFE Interpolate", (x, y + 140), (300, 180),
+             (("all_frames", "IMAGE"), ("new_fps", "FLOAT")),
+             {"factor": 2, "fps": 16.0, "motion_scale": AUTO}, links, is_bypassed=True),
+        Node(lanczos, "WanLocalLanczosResize", "Wan Lanczos Resize", (x, y + 380), (300, 100),
+             (("resized", "IMAGE"),), {"factor": 2.0}, {"frames": (rife, 0)}, is_bypassed=True),
+    )  # fmt: skip
+
+
+def saving(
+    node_id: int,
+    title: str,
+    prefix: str,
+    at: tuple[int, int],
+    links: dict,
+    fps: float = 16.0,
+) -> Node:
+    """The node that writes the video.
+
+    Args:
+        links: images, and perhaps fps and audio, in this order.
+        fps: frames per second where they are not linked.
+    """
+    widgets = {"fps": fps, "filename_prefix": f"video/{prefix}", "format": "mp4 H.264",
+               "quality": "high", "preset": "medium", "crf": -1, "odd_size": "refuse"}  # fmt: skip
+    outputs = (("video", "VIDEO"), ("path", "STRING"))
+    return Node(node_id, "WanLocalSaveVideo", title, at, (420, 640), outputs, widgets, links)
 
 
 def list_files(models: tuple) -> str:

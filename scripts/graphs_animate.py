@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from graph import AUTO, REPACKAGED, TINY_ANIMATE, Graph, Node, list_files
+from graph import (
+    AUTO,
+    REPACKAGED,
+    TINY_ANIMATE,
+    UPSAMPLE,
+    UPSAMPLE_NOTE,
+    Graph,
+    Node,
+    list_files,
+    saving,
+    upsampling,
+)
 
 TINY_POSE = "tiny (knows only the drawn puppet, for tests)"
 GRABCUT = "GrabCut (fallback, no weights)"
@@ -156,13 +167,20 @@ def _nodes(g: _Animate) -> tuple[Node, ...]:
               "shift": 5.0, "clip_len": g.clip_len, "refert_num": 1, "colour_match": "off",
               "vae_tile_size": 0, "offload_model": True, "resume": True},
              {"model": (3, 0), "text": (4, 0), "animation": (8, 0)}),
-        Node(10, "CreateVideo", "Create Video", (1740, 120), (280, 120),
-             (("VIDEO", "VIDEO"),), {"fps": 30.0},
-             {"images": (9, 0), "fps": (5, 2), "audio": (5, 1)}),
-        Node(11, "SaveVideo", "Save Video", (1740, 300), (420, 420), (),
-             {"filename_prefix": f"video/{g.prefix}", "format": "auto", "codec": "auto"},
-             {"video": (10, 0)}),
+        *_ending(g),
     )  # fmt: skip
+
+
+def _ending(g: _Animate) -> tuple[Node, ...]:
+    """From the sampled frames (9, 0), the rate (5, 2) and the sound (5, 1) to a file."""
+    if g.is_tiny:
+        links = {"images": (9, 0), "fps": (5, 2), "audio": (5, 1)}
+        return (saving(10, "Wan Save Video", g.prefix, (1740, 120), links, 30.0),)
+    links = {"images": (16, 0), "fps": (15, 1), "audio": (5, 1)}
+    return (
+        *upsampling(14, (9, 0), (1740, 120), (5, 2)),
+        saving(10, "Wan Save Video", g.prefix, (2120, 120), links, 30.0),
+    )
 
 
 _ANIMATION_NOTE = """\
@@ -204,12 +222,14 @@ needed. `pose_keypoints` goes to any node that takes POSE_KEYPOINT.
 
 def _groups(g: _Animate) -> tuple:
     deep = 1430 if g.is_scene else 940
+    upsample = () if g.is_tiny else ((UPSAMPLE, (1720, 40, 340, 580), "#6a6a6a"),)
     return (
         ("1 Load", (40, 40, 360, 1080), "#3f789e"),
         ("3 Preprocess", (420, 40, 400, deep), "#8a6d3b"),
         ("2 Encode", (840, 40, 420, 820), "#88aa88"),
         ("4 Sample", (1280, 40, 420, 820), "#b58b2a"),
-        ("7 Save", (1720, 40, 460, 700), "#a1309b"),
+        *upsample,
+        ("7 Save", (2100 if upsample else 1720, 40, 460, 740), "#a1309b"),
     )
 
 
@@ -222,7 +242,7 @@ def _graph(number: int, g: _Animate, note: str) -> Graph:
         g.prefix,
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         _nodes(g),
-        note.format(files=files, real=real, title=title),
+        note.format(files=files, real=real, title=title) + ("" if g.is_tiny else UPSAMPLE_NOTE),
         (1300, 900),
         (860, 480),
         _groups(g),
@@ -231,6 +251,7 @@ def _graph(number: int, g: _Animate, note: str) -> Graph:
 
 def _pose_graph(number: int) -> Graph:
     g = _Animate("wan_pose")
+    sound = {"fps": (5, 2), "audio": (5, 1)}
     return Graph(
         g.prefix,
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
@@ -241,18 +262,9 @@ def _pose_graph(number: int) -> Graph:
             Node(8, "WanLocalPoseDraw", "Wan Pose Draw", (860, 120), (320, 120),
                  (("pose_video", "IMAGE"), ("overlay", "IMAGE")), {},
                  {"pose": (7, 0), "driving": (5, 0)}),
-            Node(9, "CreateVideo", "Create Video", (1240, 120), (280, 120),
-                 (("VIDEO", "VIDEO"),), {"fps": 30.0},
-                 {"images": (8, 0), "fps": (5, 2), "audio": (5, 1)}),
-            Node(10, "SaveVideo", "Pose video", (1240, 300), (420, 420), (),
-                 {"filename_prefix": "video/wan_pose", "format": "auto", "codec": "auto"},
-                 {"video": (9, 0)}),
-            Node(11, "CreateVideo", "Create Video", (1720, 120), (280, 120),
-                 (("VIDEO", "VIDEO"),), {"fps": 30.0},
-                 {"images": (8, 1), "fps": (5, 2), "audio": (5, 1)}),
-            Node(12, "SaveVideo", "Overlay", (1720, 300), (420, 420), (),
-                 {"filename_prefix": "video/wan_pose_overlay", "format": "auto", "codec": "auto"},
-                 {"video": (11, 0)}),
+            saving(9, "Pose video", "wan_pose", (1240, 120), {"images": (8, 0), **sound}, 30.0),
+            saving(10, "Overlay", "wan_pose_overlay", (1700, 120),
+                   {"images": (8, 1), **sound}, 30.0),
         ),
         _POSE_NOTE.format(files=list_files(_POSE_FILES)),
         (860, 420),
@@ -260,7 +272,7 @@ def _pose_graph(number: int) -> Graph:
         (
             ("1 Load", (40, 40, 360, 440), "#3f789e"),
             ("3 Preprocess", (420, 40, 780, 940), "#8a6d3b"),
-            ("7 Save", (1220, 40, 940, 700), "#a1309b"),
+            ("7 Save", (1220, 40, 920, 740), "#a1309b"),
         ),
     )  # fmt: skip
 

@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass
 
-from graph import AUTO, REPACKAGED, TINY, Graph, Node, list_files
+from graph import (
+    AUTO,
+    REPACKAGED,
+    TINY,
+    UPSAMPLE,
+    UPSAMPLE_NOTE,
+    Graph,
+    Node,
+    list_files,
+    saving,
+    upsampling,
+)
 
 I2V_MODELS = (
     (
@@ -80,26 +91,35 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
              {"seed": 42, "num_inference_steps": g.steps, "guidance_scale": 5.0,
               "sample_solver": "unipc", "shift": g.shift},
              sampler_from),
-        Node(6, "WanLocalDecode", "Wan Decode", (1420, 120), (280, 100),
+        Node(6, "WanLocalDecode", "Wan Decode", (1420, 120), (300, 100),
              (("frames", "IMAGE"),), {"vae_tile_size": 256 if g.long else 0},
              {"model": (2, 0), "latents": (5, 0)}),
-        Node(7, "CreateVideo", "Create Video", (1420, 300), (280, 100),
-             (("VIDEO", "VIDEO"),), {"fps": 16.0}, {"images": (6, 0)}),
-        Node(8, "SaveVideo", "Save Video", (1760, 120), (420, 420), (),
-             {"filename_prefix": f"video/{g.prefix}", "format": "auto", "codec": "auto"},
-             {"video": (7, 0)}),
         *extra,
+        *_ending(g),
     )  # fmt: skip
+
+
+def _ending(g: _I2V) -> tuple[Node, ...]:
+    """From the decoded frames (6, 0) to a file."""
+    if not g.models:
+        return (saving(7, "Wan Save Video", g.prefix, (1780, 120), {"images": (6, 0)}),)
+    return (
+        *upsampling(12, (6, 0), (1420, 360)),
+        saving(7, "Wan Save Video", g.prefix, (1780, 120), {"images": (14, 0), "fps": (13, 1)}),
+    )
 
 
 def _groups(g: _I2V) -> tuple:
     load_height = 1140 if g.end_frame else 720
     sample_height = 1200 if g.long else 800
+    upsample = ((UPSAMPLE, (1400, 280, 340, 580), "#6a6a6a"),) if g.models else ()
     return (
         ("1 Load", (40, 40, 460, load_height), "#3f789e"),
         ("2 Encode", (520, 40, 460, 760), "#88aa88"),
         ("4 Sample", (1000, 40, 380, sample_height), "#b58b2a"),
-        ("5 Decode and save", (1400, 40, 800, 520), "#a1309b"),
+        ("5 Decode", (1400, 40, 340, 200), "#5b8c8c"),
+        *upsample,
+        ("7 Save", (1760, 40, 460, 740), "#a1309b"),
     )
 
 
@@ -167,9 +187,9 @@ def _graph(number: int, g: _I2V, note: str) -> Graph:
         g.prefix,
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         _i2v_nodes(g),
-        note.format(files=list_files(g.models)),
-        (1420, 620),
-        (780, 420),
+        note.format(files=list_files(g.models)) + (UPSAMPLE_NOTE if g.models else ""),
+        (2260, 40),
+        (780, 460),
         _groups(g),
     )
 

@@ -15,15 +15,20 @@ from graphs import GRAPHS
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 # One extra value that the page keeps behind these widgets.
 CONTROL_AFTER_GENERATE = "randomize"
+BYPASSED = 4
 
 
 def to_api(graph: Graph) -> dict:
     """The graph as POST /prompt takes it."""
     prompt = {}
     for node in graph.nodes:
+        if node.is_bypassed:
+            continue
         inputs = dict(node.widgets)
-        for name, (source, slot) in node.links.items():
-            inputs[name] = [str(source), slot]
+        for name, link in node.links.items():
+            found = graph.resolve(*link)
+            if found:
+                inputs[name] = [str(found[0]), found[1]]
         prompt[str(node.id)] = {
             "class_type": node.kind,
             "inputs": inputs,
@@ -98,7 +103,7 @@ def _ui_node(graph: Graph, node: Node, links: list, order: int) -> dict:
         "size": list(node.size),
         "flags": {},
         "order": order,
-        "mode": 0,
+        "mode": BYPASSED if node.is_bypassed else 0,
         "inputs": inputs,
         "outputs": outputs,
         "title": node.title,

@@ -76,8 +76,7 @@ def watch(path):
 def frames_of(host, prompt, seed=None):
     """Run a graph with its frames saved as PNG; x264 does not always write the same file."""
     prompt = copy.deepcopy(prompt)
-    for kind in ("CreateVideo", "SaveVideo"):
-        del prompt[node_id(prompt, kind)]
+    del prompt[node_id(prompt, "WanLocalSaveVideo")]
     sampler = node_id(prompt, "WanLocalAnimateSampler")
     if seed is not None:
         prompt[sampler]["inputs"]["seed"] = seed
@@ -95,7 +94,8 @@ def test_the_tiny_graph_makes_a_video_with_the_drivers_length_rate_and_sound(hos
     # Three seconds at 4 fps; 320x448 in an area of 96x64 pixels: 66x92 before the floor to 16.
     assert frames.shape == (12, 80, 64, 3) and rate == 4
     assert abs(sound - 3) < 1 / 4 and frames.std() > 1
-    for kind in ("WanLocalPoseExtract", "WanLocalAnimate", "WanLocalAnimateSampler"):
+    ours = ("WanLocalPoseExtract", "WanLocalAnimate", "WanLocalAnimateSampler", "WanLocalSaveVideo")
+    for kind in ours:
         steps = [value / total for value, total in result.progress[node_id(prompt, kind)]]
         assert steps == sorted(steps) and steps[-1] == 1, kind
 
@@ -245,7 +245,7 @@ def test_a_result_is_continued(stand_in):
     prompt[f"{animation}b"]["inputs"].update(driving=[f"{read}b", 0], pose=[f"{pose}b", 0])
     prompt["second"] = copy.deepcopy(prompt[sampler])
     prompt["second"]["inputs"].update(animation=[f"{animation}b", 0], previous_frames=[sampler, 0])
-    prompt[node_id(prompt, "CreateVideo")]["inputs"]["images"] = ["second", 0]
+    inputs(prompt, "WanLocalSaveVideo")["images"] = ["second", 0]
     result = run(stand_in, prompt)
     assert result.status == "success", result.error
     frames, _, _ = watch(result.outputs[0])

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 OURS = sorted(json.loads((ROOT / "node_list.json").read_text("utf8")))
-CORE = {"LoadImage", "LoadVideo", "CreateVideo", "SaveVideo"}
+CORE = {"LoadImage", "LoadVideo"}
+BYPASSED = 4
+TINY = "tiny (random weights, for a try without a download)"
 I2V = [name for name in NAMES if name.startswith("wan_i2v")]
 
 
@@ -56,6 +58,32 @@ def widgets(info):
     return [n for n, spec in specs(info).items() if isinstance(spec[0], list) or spec[0] in kinds]
 
 
+def resolve(page, link_id):
+    """[node id, slot] that a link of a page's graph comes from, past bypassed nodes, or None."""
+    links = {link[0]: link for link in page["links"]}
+    _, source, slot, *_, kind = links[link_id]
+    node = next(n for n in page["nodes"] if n["id"] == source)
+    if node["mode"] != BYPASSED:
+        return [str(source), slot]
+    passed = (e["link"] for e in node["inputs"] if e["type"] == kind and e["link"] is not None)
+    return next((resolve(page, link) for link in passed), None)
+
+
+def switched_on(page, prompt, info):
+    """The prompt of a graph of the page whose bypassed nodes were switched on."""
+    prompt = copy.deepcopy(prompt)
+    links = {link[0]: link for link in page["links"]}
+    for node in page["nodes"]:
+        if node["mode"] == BYPASSED:
+            given = dict(zip(widgets(info[node["type"]]), node["widgets_values"], strict=True))
+            prompt[str(node["id"])] = {"class_type": node["type"], "inputs": given}
+    for node in page["nodes"]:
+        for entry in node["inputs"]:
+            _, source, slot, target, *_ = links[entry["link"]]
+            prompt[str(target)]["inputs"][entry["name"]] = [str(source), slot]
+    return prompt
+
+
 def test_every_graph_has_both_formats():
     assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == NAMES and NAMES
 
@@ -64,17 +92,17 @@ def test_every_graph_has_both_formats():
 def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
     page, prompt, info = ui(name), api(name), host.object_info()
     nodes = {str(n["id"]): n for n in page["nodes"] if n["type"] != "MarkdownNote"}
-    assert nodes.keys() == prompt.keys()
+    assert prompt.keys() == {key for key, node in nodes.items() if node["mode"] != BYPASSED}
     links = {link[0]: link for link in page["links"]}
     for key, node in nodes.items():
         kind = node["type"]
-        assert kind == prompt[key]["class_type"] and kind in info, kind
+        assert kind in info, kind
         known, values, given = specs(info[kind]), list(node["widgets_values"]), {}
+        shown = switched_on(page, prompt, info)[key]
+        assert kind == shown["class_type"]
         # Newer hosts append widgets with defaults to core's nodes; to ours only we do.
         linked = {e["name"] for e in node["inputs"] if "widget" in e}
-        expected = [
-            n for n, v in prompt[key]["inputs"].items() if not isinstance(v, list) or n in linked
-        ]
+        expected = [n for n, v in shown["inputs"].items() if not isinstance(v, list) or n in linked]
         assert set(expected) <= known.keys()
         for widget in expected if kind in CORE else widgets(info[kind]):
             given[widget] = values.pop(0)
@@ -84,25 +112,28 @@ def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
         assert values == [], f"{kind} has more values than widgets"
         for entry in node["inputs"]:
             _, source, slot, target, _, link_type = links[entry["link"]]
-            given[entry["name"]] = [str(source), slot]
+            found = resolve(page, entry["link"])
+            if found or "widget" not in entry:
+                given[entry["name"]] = found
             assert str(target) == key
             output_type = info[nodes[str(source)]["type"]]["output"][slot]
             assert output_type == link_type == entry["type"]
-        assert given == prompt[key]["inputs"], kind
+        if node["mode"] != BYPASSED:
+            assert given == prompt[key]["inputs"], kind
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("wan_i2v", 8),
-        ("wan_i2v_tiny", 8),
-        ("wan_i2v_end_frame", 9),
-        ("wan_i2v_long", 10),
-        ("wan_animation", 11),
-        ("wan_animation_tiny", 10),
-        ("wan_replacement", 13),
-        ("wan_replacement_tiny", 12),
-        ("wan_pose", 9),
+        ("wan_i2v", 7),
+        ("wan_i2v_tiny", 7),
+        ("wan_i2v_end_frame", 8),
+        ("wan_i2v_long", 9),
+        ("wan_animation", 10),
+        ("wan_animation_tiny", 9),
+        ("wan_replacement", 12),
+        ("wan_replacement_tiny", 11),
+        ("wan_pose", 7),
     ],
 )
 def test_graphs_need_only_core_and_us_and_keep_their_node_count(name, count):
@@ -155,7 +186,7 @@ def test_all_nodes_load_with_texts(host):
 def frames_of(host, prompt):
     """Run a graph with its frames saved as PNG: x264 does not always write the same file."""
     decode = node_id(prompt, "WanLocalDecode")
-    plain = {k: n for k, n in prompt.items() if n["class_type"] not in ("CreateVideo", "SaveVideo")}
+    plain = {k: n for k, n in prompt.items() if n["class_type"] != "WanLocalSaveVideo"}
     saved = {"images": [decode, 0], "filename_prefix": f"frames{time.monotonic_ns()}"}
     plain["save"] = {"class_type": "SaveImage", "inputs": saved}
     result = host.run(plain)
@@ -179,7 +210,7 @@ def test_tiny_graph_makes_a_video_of_the_right_shape(host, tiny_prompt):
     # 640x384 in an area of 96x64 pixels: 101x60 before the floor to 16.
     assert len(frames) == 9 and frames[0].shape == (48, 96, 3) and rate == 16
     assert frames[0].std() > 1
-    for kind in ("WanLocalImageToVideo", "WanLocalSampler", "WanLocalDecode"):
+    for kind in ("WanLocalImageToVideo", "WanLocalSampler", "WanLocalDecode", "WanLocalSaveVideo"):
         steps = [value / total for value, total in result.progress[node_id(tiny_prompt, kind)]]
         assert steps == sorted(steps) and steps[-1] == 1, kind
 
@@ -196,6 +227,34 @@ def test_every_i2v_graph_runs_with_the_tiny_models(host, name):
     result = host.run(prompt)
     assert result.status == "success", result.error
     assert len(read_video(result.outputs[0])[0]) == 9
+
+
+def test_upsampling_can_be_switched_on_in_the_shipped_graph(host):
+    prompt = switched_on(ui("wan_i2v"), api("wan_i2v"), host.object_info())
+    inputs(prompt, "WanLocalModelLoader").update(inputs(api("wan_i2v_tiny"), "WanLocalModelLoader"))
+    inputs(prompt, "LoadImage")["image"] = host.put_input(ROOT / "assets" / "sample.png")
+    inputs(prompt, "WanLocalImageToVideo").update(width=96, height=64, num_frames=5)
+    inputs(prompt, "WanLocalSampler").update(num_inference_steps=2, seed=131)
+    inputs(prompt, "WanLocalRifeLoader")["rife_name"] = TINY
+    inputs(prompt, "WanLocalRifeInterpolate")["factor"] = 4
+    inputs(prompt, "WanLocalLanczosResize")["factor"] = 1.5
+    result = host.run(prompt)
+    assert result.status == "success", result.error
+    frames, rate = read_video(result.outputs[0])
+    assert len(frames) == 17 and frames[0].shape == (72, 144, 3) and rate == 64
+
+
+def test_cores_nodes_can_write_the_video_too(host, tiny_prompt):
+    inputs(tiny_prompt, "WanLocalSampler")["seed"] = 132
+    del tiny_prompt[node_id(tiny_prompt, "WanLocalSaveVideo")]
+    images = [node_id(tiny_prompt, "WanLocalDecode"), 0]
+    tiny_prompt["make"] = {"class_type": "CreateVideo", "inputs": {"images": images, "fps": 24.0}}
+    target = {"filename_prefix": "core", "format": "auto", "codec": "auto", "video": ["make", 0]}
+    tiny_prompt["save"] = {"class_type": "SaveVideo", "inputs": target}
+    result = host.run(tiny_prompt)
+    assert result.status == "success", result.error
+    frames, rate = read_video(result.outputs[0])
+    assert len(frames) == 9 and rate == 24
 
 
 OPTIONS = {
