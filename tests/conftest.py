@@ -9,11 +9,15 @@ import socket
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 # The models are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
+# What a busy machine takes for an example says nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = ROOT / "tests" / "host" / "standin"

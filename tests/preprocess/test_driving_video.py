@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from wan_local.wan.errors import Cancelled, GeometryError, InputError, MissingFileError
@@ -163,7 +163,6 @@ rates = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), rates, rates)
 def test_selected_frames_are_in_order_in_bounds_and_keep_the_duration(count, source, fps):
     indices = plan_frames(count, source, fps)

@@ -200,7 +200,7 @@ def directions(points):
     return bones / np.linalg.norm(bones, axis=-1, keepdims=True)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     zoom=st.floats(0.4, 2.0),
@@ -220,7 +220,7 @@ def test_bones_get_the_reference_lengths_and_keep_their_directions(seed, zoom, s
     assert np.allclose(first[:feet_and_head] / expected, 1, atol=5e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shift=st.tuples(st.floats(-100, 100), st.floats(-100, 100)), zoom=st.floats(0.5, 2.0))
 def test_where_and_how_large_the_driving_person_starts_does_not_matter(shift, zoom):
     moves = np.stack([DRIVING, wave(DRIVING, 10)])

@@ -429,7 +429,7 @@ MEMORY = {
 
 @pytest.fixture(scope="module")
 def tiny_sam(tmp_path_factory):
-    from transformers import Sam2VideoConfig, Sam2VideoModel
+    from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoModel
 
     torch.manual_seed(0)
     decoder = {"hidden_size": 128, "mlp_dim": 32, "num_attention_heads": 2}
@@ -437,7 +437,7 @@ def tiny_sam(tmp_path_factory):
     config = Sam2VideoConfig(
         vision_config=VISION,
         prompt_encoder_config=prompts,
-        mask_decoder_config={**decoder, "iou_head_hidden_dim": 16},
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(**decoder, iou_head_hidden_dim=16),
         image_size=SIDE,
         **MEMORY,
     )

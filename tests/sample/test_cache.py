@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from wan_local.wan.errors import InputError, ModelError, WanError
 from wan_local.wan.payloads import Variant
@@ -321,7 +321,6 @@ def test_magcache_decides_as_published(resolution, threshold, most, steps):
     st.lists(st.tuples(st.floats(0.7, 1.1), st.floats(0.7, 1.1)), min_size=1, max_size=40),
     st.integers(1, 50), st.floats(0, 0.5), st.integers(0, 8), st.floats(0, 1), st.integers(0, 5),
 )  # fmt: skip
-@settings(deadline=None)
 def test_magcache_plans_are_sound(pairs, steps, threshold, most, retention, zeroed):
     zeroed = min(zeroed, steps - 1)
     ratios = tuple(zip(*pairs, strict=True))

@@ -64,7 +64,7 @@ def test_a26_sizes_are_cut_off_and_never_zero(width, height, factor, expected):
     assert resized_size(width, height, factor) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 5),
     height=st.integers(1, 40),

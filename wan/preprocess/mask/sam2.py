@@ -177,9 +177,9 @@ def _load(folder: Path) -> Any:
     model_class = _model_class()
     try:
         model, report = model_class.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
+            folder, config=_read_config(folder), local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(
             what=f"SAM2 cannot be read from '{folder.name}' ({str(error).splitlines()[0]}).",
             why="A file is damaged, or of another model.",
@@ -193,6 +193,15 @@ def _load(folder: Path) -> Any:
             fix=f"Download {_FOLDER}.",
         )
     return model.float().eval().requires_grad_(False)
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig
+
+    values = json.loads((folder / "config.json").read_text("utf8"))
+    # transformers 5.17 takes settings of the mask decoder for those of the prompt encoder.
+    decoder = Sam2VideoMaskDecoderConfig(**values.pop("mask_decoder_config", {}))
+    return Sam2VideoConfig.from_dict({**values, "mask_decoder_config": decoder})
 
 
 def _model_class() -> Any:
