@@ -1,0 +1,91 @@
+"""The place where jobs run plugs in here: an in-process worker, ComfyUI, or several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from .statuses import Status
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an executor is given. Everything is checked, every file is on this disk."""
+
+    task_id: str
+    app: str
+    """Namespace and name."""
+    values: Mapping[str, Any]
+    """Every parameter; files as paths; the seed is drawn."""
+    folder: Path
+    """Its own folder, which exists, for what it writes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    status: Status
+    """COMPLETED, FAILED or CANCELLED."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Finished files by the name of the app's output."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """width, height, fps, frames, seconds, as far as known."""
+    error: str = ""
+    """What the user reads if it failed."""
+
+
+class Listener(Protocol):
+    """Who is told. Every method may be called from any thread, and never raises."""
+
+    def status(self, task_id: str, status: Status) -> None:
+        """It reached PREPARING, SETTING_UP, RUNNING or UPLOADING."""
+        ...
+
+    def progress(self, task_id: str, share: float, stage: str) -> None:
+        """0..1 of the whole job, and what is happening."""
+        ...
+
+    def log(self, task_id: str, text: str) -> None:
+        """A line for the task's log."""
+        ...
+
+    def preview(self, task_id: str, picture: bytes) -> None:
+        """A JPEG of the moment."""
+        ...
+
+    def queue(self, order: list[str]) -> None:
+        """The ids of the waiting tasks, next one first."""
+        ...
+
+    def ended(self, task_id: str, outcome: Outcome) -> None:
+        """Called exactly once for each submitted job."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs. All methods are called in the server's event loop."""
+
+    async def start(self, listener: Listener) -> None:
+        """Ready to take jobs."""
+        ...
+
+    async def submit(self, job: Job) -> None:
+        """Queue a job; returns at once.
+
+        Raises:
+            ApiError: the job cannot be taken (missing weights: requirements_not_met; a host that
+                refuses its graph: validation_error).
+        """
+        ...
+
+    async def cancel(self, task_id: str) -> None:
+        """Take it out of the queue or stop it as soon as it can; `ended` tells when. No effect on
+        unknown or ended jobs. A job that finishes first stays completed."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what runs and free everything; nothing is told afterwards."""
+        ...
