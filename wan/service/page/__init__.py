@@ -32,7 +32,7 @@ def page_routes(prefix: str) -> list[web.RouteDef]:
     return [*routes, web.get(prefix, to_the_page)]
 
 
-def _giver(path: Path):  # noqa: ANN202 - an aiohttp handler
+def _giver(path: Path):
     content, kind = path.read_bytes(), _TYPES[path.suffix]
 
     async def give(request: web.Request) -> web.Response:
