@@ -8,7 +8,7 @@ from typing import Any
 
 _TYPE = "https://inference.sh/errors/"
 """The SDK takes the code from what follows "/errors/"."""
-_STATUSES = {
+HTTP_STATUSES = {
     "invalid_request": 400,
     "unauthorized": 401,
     "forbidden": 403,
@@ -66,7 +66,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(detail)
         self.code = code
-        self.status = _STATUSES[code]
+        self.status = HTTP_STATUSES[code]
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
