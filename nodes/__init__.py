@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .animate import WanLocalAnimate, WanLocalAnimateSampler
+from .app_nodes import WanLocalAppInput, WanLocalAppOutput
 from .decode import WanLocalDecode
 from .encode import WanLocalImageToVideo, WanLocalPromptEncode
 from .load import WanLocalModelLoader
@@ -60,6 +61,8 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalRifeInterpolate,
     WanLocalLanczosResize,
     WanLocalSaveVideo,
+    WanLocalAppInput,
+    WanLocalAppOutput,
 ]
 
 

@@ -220,6 +220,11 @@ def model_path(key: str, name: str) -> Path | None:
     return None
 
 
+def folders_of(key: str) -> list[Path]:
+    """Where ComfyUI looks for the files of a folder key."""
+    return [Path(path) for path in folder_paths.get_folder_paths(key)]
+
+
 def model_folders() -> dict[str, Path]:
     """Folders in Diffusers layout under ComfyUI's `diffusers` folder, by name."""
     found = {}

@@ -1,0 +1,1 @@
+"""The hosted apps' API inside ComfyUI: graphs are filled, queued and followed here."""
