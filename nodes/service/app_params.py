@@ -62,6 +62,12 @@ def as_param(given: AppInput, has_value: bool = False) -> Param:
         InputError: its widgets do not fit each other.
     """
     check_name(given.name)
+    if given.type not in KINDS:
+        raise InputError(
+            what=f"The app input {given.name!r} has the type {given.type!r}.",
+            why=f"The types are {', '.join(KINDS)}.",
+            fix="Choose one of them.",
+        )
     options = tuple(part.strip() for part in given.choices.split(",") if part.strip())
     if given.type == "choice" and not options:
         raise _unusable(given, "has no choices.", "Name them, separated by commas.")

@@ -1,0 +1,72 @@
+"""The apps that ComfyUI answers for, and how a job of each becomes a graph."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...wan.params import APPS, I2V_APP
+from ...wan.params.table import App
+from ...wan.service.executor import Job
+from ...wan.service.problems import ApiError
+from ...wan.tiny import MINIMUMS
+from .choices import choose, is_download
+from .graphs import Filled, fill
+from .links import InputLinks
+from .user_apps import NAMESPACE, UserApps, fill_user_app
+
+PUBLISHER = "infsh"
+
+
+class AppGraphs:
+    """Both apps of the pack and those of the user.
+
+    Args:
+        only_tiny: the pack's own run on the random-weight miniatures, with their lower minimums.
+        user_apps: the user's.
+    """
+
+    def __init__(self, only_tiny: bool = False, user_apps: UserApps | None = None) -> None:
+        self._only_tiny = only_tiny
+        self._user_apps = user_apps or UserApps()
+
+    def own(self) -> list[App]:
+        """The pack's apps."""
+        return [app.widened(MINIMUMS) if self._only_tiny else app for app in APPS.values()]
+
+    def users(self) -> list[tuple[App, str]]:
+        """The user's apps, each with its version."""
+        return [(found.app, found.version) for found in self._user_apps.all().values()]
+
+    def fill(self, job: Job, links: InputLinks, prefix: str) -> Filled:
+        """The graph of a job.
+
+        Args:
+            prefix: folder of the results, below ComfyUI's output folder.
+        Raises:
+            ApiError: files are missing, or the app is no longer there.
+        """
+        namespace, _, name = job.app.partition("/")
+
+        def link(parameter: str, path: Any) -> str:
+            return links.add(job.task_id, parameter, Path(path))
+
+        if namespace == NAMESPACE:
+            found = self._user_apps.all().get(name)
+            if found is None:
+                raise ApiError("not_found", f"The workflow of {job.app} is no longer there.")
+            return fill_user_app(found, job.values, link, prefix)
+        files = choose(name, job.values, self._only_tiny)
+        values = dict(job.values)
+        for parameter in APPS[name].params:
+            if parameter.kind == "file" and values.get(parameter.name):
+                values[parameter.name] = link(parameter.name, values[parameter.name])
+        return fill(name, values, files, f"{prefix}/video")
+
+
+def is_slow(job: Job) -> bool:
+    """Whether something has to be downloaded before a job can be queued."""
+    return job.app == f"{PUBLISHER}/{I2V_APP.name}" and is_download(_text_values(job.values))
+
+
+def _text_values(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if isinstance(value, str)}
