@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,11 @@ def listens_on_loopback() -> bool:
     """Whether only this machine can reach the server."""
     addresses = [part.strip() for part in (args.listen or "").split(",")]
     return all(address.startswith(_LOOPBACK) for address in addresses)
+
+
+def has_tls() -> bool:
+    """Whether what is sent to the server is encrypted."""
+    return bool(getattr(args, "tls_keyfile", None) and getattr(args, "tls_certfile", None))
 
 
 def cors_origin() -> str | None:
@@ -142,11 +147,15 @@ def interrupt_running(prompt_id: str) -> bool:
         return True
 
 
-def add_routes(routes: Iterator) -> None:
-    """Add aiohttp route definitions to the server; it serves each below /api too."""
+def add_routes(routes: Iterable, wrap: Callable) -> None:
+    """Add aiohttp route definitions to the server; it serves each below /api too.
+
+    Args:
+        wrap: put around each handler.
+    """
     table = server().routes
     for route in routes:
-        table.route(route.method, route.path, **route.kwargs)(route.handler)
+        table.route(route.method, route.path, **route.kwargs)(wrap(route.handler))
 
 
 def application():

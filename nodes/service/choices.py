@@ -89,7 +89,8 @@ def find_lora(value: str, may_download: bool | None = None) -> str:
     try:
         path = resolve_lora(value, folders, allowed, only_folders=True)
     except MissingFileError as error:
-        raise missing([requirement(value, "models/loras", _line(error))]) from error
+        # Not why: it names folders of this machine.
+        raise missing([requirement(value, "models/loras", f"{error.what} {error.fix}")]) from error
     except WanError as error:
         detail = _line(error)
         field = {"field": "lora_file", "code": "invalid", "message": detail}

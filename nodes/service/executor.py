@@ -146,9 +146,6 @@ class ComfyExecutor:
             if kind == "executing" and data.get("node") is None:
                 self._begin(self._read_end(run))
             else:
-                if kind == "execution_error":
-                    lines = data.get("traceback") or ()
-                    log.error("Task %s failed:\n%s", run.job.task_id, "".join(lines))
                 run.take(kind, data, self._listener)
 
         def on_picture(picture: bytes) -> None:
@@ -181,8 +178,9 @@ class ComfyExecutor:
     async def _read_end(self, run: Run) -> None:
         """The host's last word on a prompt; history is complete when it comes."""
         entry = host_server.history(run.prompt_id)
-        if entry is None or run.is_ended:
-            return  # the net below sees to it
+        if entry is None or run.is_ended or run.is_read:
+            return  # the net below sees to a missing entry
+        run.is_read = True
         outcome = await asyncio.to_thread(outcome_of, run.filled, entry)
         if outcome.status is Status.FAILED:
             self._listener.log(run.job.task_id, outcome.error)

@@ -64,12 +64,20 @@ def outcome_of(filled: Filled, entry: Mapping[str, Any]) -> Outcome:
 def error_line(filled: Filled, data: Mapping[str, Any]) -> str:
     """One readable line; the traceback and what the node was given stay in the server's log."""
     kind = (data.get("exception_type") or "").rpartition(".")[2]
-    message = (data.get("exception_message") or "").strip()
+    message = _without_folders((data.get("exception_message") or "").strip())
     title = filled.title(str(data.get("node_id")))
     if kind == "OutOfMemoryError":
         first = (message.splitlines() or [""])[0]
         return f"{title}: {_MEMORY_ADVICE} ({first})"
     return f"{title}: {' '.join(message.split()) or kind}"
+
+
+def _without_folders(text: str) -> str:
+    """The same text with files called by their name in ComfyUI's folders."""
+    for folder in (host_server.input_folder(), host_server.output_folder()):
+        for spelling in {str(folder), str(folder.resolve())}:
+            text = text.replace(f"{spelling}/", "").replace(f"{spelling}\\", "")
+    return text
 
 
 def refusal(filled: Filled, body: Mapping[str, Any]) -> ApiError:
@@ -119,6 +127,7 @@ def _is_model(error: Mapping[str, Any], received: Any) -> bool:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     message, details = str(error.get("message") or ""), str(error.get("details") or "")
+    details = _without_folders(details)
     # A node's own words come as "input - words".
     own = re.match(r"[\w.]+ - (.*)", details, re.DOTALL)
     if error.get("type") == "custom_validation_failed" and own:

@@ -67,7 +67,8 @@ def describe(node: Mapping, title: str, share: float) -> str:
     if node["class_type"] == "WanLocalSampler" and isinstance(steps, int):
         return f"{title} {round(share * steps)}/{steps}"
     # In tenths, so that a log of it stays short.
-    return f"{title} {int(share * 10) * 10} %" if share else title
+    tenths = int(share * 10)
+    return f"{title} {tenths}0 %" if tenths else title
 
 
 def _weight(node: Mapping) -> float:

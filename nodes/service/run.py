@@ -36,6 +36,8 @@ class Run:
     is_queued: bool = False
     """Whether the host has accepted it."""
     cancel_asked: bool = False
+    is_read: bool = False
+    """Whether its end was found in the host's history."""
     is_ended: bool = False
     misses: int = 0
     """How often in a row the host knew nothing of it."""
@@ -98,7 +100,7 @@ class Run:
         if node is not None:
             share = self.progress.of(self.node)
             stage = describe(node, self.filled.title(self.node), share)
-        if stage and stage != self.said:
-            self.said = stage
-            listener.log(self.job.task_id, stage)
+            if stage != self.said and (share < 1 or "/" in stage):
+                self.said = stage
+                listener.log(self.job.task_id, stage)
         listener.progress(self.job.task_id, self.progress.share, stage)
