@@ -125,7 +125,7 @@ def _to_number(raw: Any, whole: bool) -> int | float | None:
         if whole and isinstance(raw, (int, str)):
             return int(raw)
         number = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if not math.isfinite(number):
         return None
