@@ -1,0 +1,5 @@
+"""What the service remembers, in one SQLite file that survives being killed at any moment."""
+
+from .store import Store
+
+__all__ = ["Store"]
