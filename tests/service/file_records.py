@@ -31,6 +31,15 @@ class FileRecords:
         file.upload_expires = None
         return True
 
+    async def due_deliveries(self, at):
+        return [copy.deepcopy(d) for d in self.deliveries.values() if d.next_at and d.next_at <= at]
+
+    async def next_delivery_at(self):
+        return min((d.next_at for d in self.deliveries.values() if d.next_at), default=None)
+
+    async def save_delivery(self, delivery):
+        self.deliveries[delivery.id] = copy.deepcopy(delivery)
+
 
 def settings(folder: Path, **changes) -> Settings:
     return Settings(folder, **{"min_free": 0, **changes})
