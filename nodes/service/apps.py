@@ -1,5 +1,7 @@
 """The apps that ComfyUI answers for, and how a job of each becomes a graph."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from ...wan.service.executor import Job
 from ...wan.service.problems import ApiError
 from ...wan.tiny import MINIMUMS
 from .choices import choose, is_download
-from .graphs import Filled, fill
+from .graphs import GRAPHS, Filled, fill, shipped
 from .links import InputLinks
-from .user_apps import NAMESPACE, UserApps, fill_user_app
+from .user_apps import NAMESPACE, UserApp, UserApps, fill_user_app
 
 PUBLISHER = "infsh"
 
@@ -33,9 +35,16 @@ class AppGraphs:
         """The pack's apps."""
         return [app.widened(MINIMUMS) if self._only_tiny else app for app in APPS.values()]
 
-    def users(self) -> list[tuple[App, str]]:
-        """The user's apps, each with its version."""
-        return [(found.app, found.version) for found in self._user_apps.all().values()]
+    def users(self) -> list[UserApp]:
+        """The user's apps."""
+        return list(self._user_apps.all().values())
+
+    def version(self, name: str) -> str:
+        """Changes with the graphs behind an app of the pack, its parameters and the models."""
+        table = [(p.name, p.kind, p.default, p.range_text) for p in APPS[name].params]
+        graphs = [shipped(graph) for graph in GRAPHS[name]]
+        text = json.dumps([table, graphs, self._only_tiny], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def fill(self, job: Job, links: InputLinks, prefix: str) -> Filled:
         """The graph of a job.

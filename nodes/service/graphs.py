@@ -14,6 +14,11 @@ from ...wan.payloads import Mode
 
 API = Path(__file__).resolve().parents[2] / "workflows" / "api"
 SAVE = "WanLocalSaveVideo"
+GRAPHS = {
+    I2V_APP.name: ("wan_i2v",),
+    ANIMATE_APP.name: tuple(f"wan_{mode.value}" for mode in Mode),
+}
+"""The shipped graphs behind each app."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def shipped(name: str) -> dict[str, dict]:
 def graph_name(app: str, values: Mapping[str, Any]) -> str:
     """Which of the shipped graphs does what is asked."""
     if app == I2V_APP.name:
-        return "wan_i2v"
+        return GRAPHS[app][0]
     return f"wan_{Mode(values['mode']).value}"
 
 

@@ -35,6 +35,8 @@ class UserApp:
     """Changes when the workflow does."""
     outputs: Mapping[str, str]
     """Node by name of the output."""
+    media: dict[str, str]
+    """What each file must be: image, video or audio."""
 
 
 class UserApps:
@@ -105,6 +107,7 @@ def make_app(stem: str, graph: Mapping[str, Mapping]) -> UserApp:
     """
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "workflow"
     params: dict[str, Param] = {}
+    media = {}
     for node in _of_kind(graph, INPUT).values():
         given = _given(node)
         params.setdefault(
@@ -117,7 +120,7 @@ def make_app(stem: str, graph: Mapping[str, Mapping]) -> UserApp:
         outputs.setdefault(output, key)
     app = App(name, f"The workflow {stem}.", tuple(params.values()), next(iter(outputs)))
     text = json.dumps(graph, sort_keys=True)
-    return UserApp(app, graph, hashlib.sha256(text.encode()).hexdigest()[:12], outputs)
+    return UserApp(app, graph, hashlib.sha256(text.encode()).hexdigest()[:12], outputs, media)
 
 
 def fill_user_app(
