@@ -1,5 +1,6 @@
 """The other half of the door to ComfyUI: its server, its queue and its folders for files."""
 
+import ipaddress
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -11,8 +12,6 @@ from comfy.cli_args import args
 from comfy.model_management import interrupt_current_processing
 
 log = logging.getLogger("wan_local")
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def server():
@@ -27,7 +26,14 @@ def server():
 def listens_on_loopback() -> bool:
     """Whether only this machine can reach the server."""
     addresses = [part.strip() for part in (args.listen or "").split(",")]
-    return all(address.startswith(_LOOPBACK) for address in addresses)
+    return all(map(_is_loopback, addresses))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name
+        return address == "localhost"
 
 
 def has_tls() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...wan.params import APPS, I2V_APP
 from ...wan.params.table import App
+from ...wan.progress import Reporter
 from ...wan.service.executor import Job
 from ...wan.service.problems import ApiError
 from ...wan.tiny import MINIMUMS
@@ -46,10 +47,11 @@ class AppGraphs:
         text = json.dumps([table, graphs, self._only_tiny], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def fill(self, job: Job, links: InputLinks, prefix: str) -> Filled:
+    def fill(self, job: Job, links: InputLinks, prefix: str, reporter: Reporter) -> Filled:
         """The graph of a job.
 
         Args:
+            reporter: follows a download and may cancel it.
             prefix: folder of the results, below ComfyUI's output folder.
         Raises:
             ApiError: files are missing, or the app is no longer there.
@@ -64,7 +66,7 @@ class AppGraphs:
             if found is None:
                 raise ApiError("not_found", f"The workflow of {job.app} is no longer there.")
             return fill_user_app(found, job.values, link, prefix)
-        files = choose(name, job.values, self._only_tiny)
+        files = choose(name, job.values, self._only_tiny, reporter)
         values = dict(job.values)
         for parameter in APPS[name].params:
             if parameter.kind == "file" and values.get(parameter.name):

@@ -10,6 +10,7 @@ from ...wan.load.transformer import inspect_transformer
 from ...wan.params import I2V_APP
 from ...wan.payloads import Mode, Variant
 from ...wan.preprocess.pose.onnx import ModelKind
+from ...wan.progress import Reporter
 from ...wan.service.problems import ApiError
 from .. import flux, host, models, onnx_files, rife_files
 from .graphs import Files, graph_name, shipped
@@ -40,13 +41,16 @@ def missing(needs: Iterable[Mapping[str, Any]]) -> ApiError:
     return ApiError("requirements_not_met", " ".join(n["message"] for n in needs), needs)
 
 
-def choose(app: str, values: Mapping[str, Any], only_tiny: bool) -> Files:
+def choose(
+    app: str, values: Mapping[str, Any], only_tiny: bool, reporter: Reporter | None = None
+) -> Files:
     """Look for every file that a job needs. Reads headers: not for the event loop.
 
     Args:
         app: name without the publisher.
         values: every parameter.
         only_tiny: the random-weight miniatures, for tests and for a try without a download.
+        reporter: follows a download and may cancel it.
     Raises:
         ApiError: requirements_not_met, with the name and the folder of each missing file.
     """
@@ -62,7 +66,7 @@ def choose(app: str, values: Mapping[str, Any], only_tiny: bool) -> Files:
     look("model", lambda: _find_model(app, values, only_tiny))
     if app == I2V_APP.name:
         if values["lora_file"]:
-            look("lora", lambda: find_lora(values["lora_file"]))
+            look("lora", lambda: find_lora(values["lora_file"], reporter))
         if values["temporal_upsampling"]:
             look("rife", lambda: _find_rife(only_tiny))
     else:
@@ -78,16 +82,17 @@ def choose(app: str, values: Mapping[str, Any], only_tiny: bool) -> Files:
     return Files(**chosen)
 
 
-def find_lora(value: str, may_download: bool | None = None) -> str:
+def find_lora(value: str, reporter: Reporter | None = None) -> str:
     """The name in the drop-down of Wan LoRA that `lora_file` means.
 
     Raises:
         ApiError: it is not there, leads elsewhere, or downloads are switched off.
     """
     folders = host.folders_of("loras")
-    allowed = downloads_allowed() if may_download is None else may_download
     try:
-        path = resolve_lora(value, folders, allowed, only_folders=True)
+        path = resolve_lora(
+            value, folders, downloads_allowed(), only_folders=True, reporter=reporter
+        )
     except MissingFileError as error:
         # Not why: it names folders of this machine.
         raise missing([requirement(value, "models/loras", f"{error.what} {error.fix}")]) from error

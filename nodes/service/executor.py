@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ...wan.errors import WanError
+from ...wan.errors import Cancelled, WanError
+from ...wan.progress import Reporter, Silent
 from ...wan.service.executor import Job, Listener, Outcome
 from ...wan.service.problems import ApiError
 from ...wan.service.statuses import Status
@@ -28,8 +29,29 @@ _CANCEL_SECONDS = 0.05
 _NET_SECONDS = 2.0
 _MISSES = 2
 
-Fill = Callable[[Job, "InputLinks", str], Filled]
-"""Makes a job's graph: may look through folders, is called in a thread. Raises ApiError."""
+Fill = Callable[[Job, InputLinks, str, Reporter], Filled]
+"""Makes a job's graph: may look through folders and download, is called in a thread, asks the
+reporter whether it was cancelled. Raises ApiError."""
+
+
+class _Preparation(Silent):
+    """Follows what has to be done before a job can be queued."""
+
+    def __init__(self, run: Run, listener: Listener) -> None:
+        self._run, self._listener = run, listener
+
+    def start(self, phase: str, total: int) -> None:
+        """A phase begins."""
+        self._listener.log(self._run.job.task_id, phase)
+
+    def update(self, done: int, preview: object = None) -> None:
+        """Some of it is done."""
+        self.check_cancelled()
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled if the task was."""
+        if self._run.cancel_asked:
+            raise Cancelled
 
 
 class ComfyExecutor:
@@ -68,6 +90,8 @@ class ComfyExecutor:
             return
         try:
             await self._queue(run)
+        except Cancelled:
+            await self._end(run, Outcome(Status.CANCELLED))
         except BaseException:
             run.is_ended = True
             await self._forget(run, keeps_result=False)
@@ -103,6 +127,8 @@ class ComfyExecutor:
         self._listener.status(run.job.task_id, Status.PREPARING)
         try:
             await self._queue(run)
+        except Cancelled:
+            await self._end(run, Outcome(Status.CANCELLED))
         except (ApiError, WanError) as error:
             detail = error.detail if isinstance(error, ApiError) else " ".join(str(error).split())
             await self._end(run, Outcome(Status.FAILED, error=detail))
@@ -113,7 +139,9 @@ class ComfyExecutor:
 
     async def _queue(self, run: Run) -> None:
         prefix = f"{FOLDER}/{run.job.task_id}"
-        run.filled = await asyncio.to_thread(self._fill, run.job, self._links, prefix)
+        run.filled = await asyncio.to_thread(
+            self._fill, run.job, self._links, prefix, _Preparation(run, self._listener)
+        )
         run.progress = NodeProgress(run.filled.graph)
         if run.cancel_asked:
             await self._end(run, Outcome(Status.CANCELLED))

@@ -38,6 +38,25 @@ def test_when_it_is_on(tmp_path, content, switch, is_local, has_key, expected):
     assert is_on(found, is_local, tmp_path / "service", environment) is expected
 
 
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1, ::1", True),
+        ("localhost", True),
+        ("0.0.0.0,::", False),
+        ("127.0.0.1,192.168.1.5", False),
+        ("127.example.org", False),
+        ("", False),
+    ],
+)
+def test_what_counts_as_this_machine_only(monkeypatch, listen, expected):
+    from wan_local.nodes import host_server
+
+    monkeypatch.setattr(host_server.args, "listen", listen, raising=False)
+    assert host_server.listens_on_loopback() is expected
+
+
 def test_a_key_file_counts_as_a_key(tmp_path):
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "keys").write_text("inf_x\n")
