@@ -200,6 +200,12 @@ class Store:
         """A record, or None."""
         return await self._one(File, "SELECT document FROM files WHERE id = ?", file_id)
 
+    async def some_files(self, file_ids: Iterable[str]) -> dict[str, File]:
+        """Those of the files that are there, by id."""
+        wanted = list(file_ids)
+        sql = f"SELECT document FROM files WHERE id IN ({', '.join('?' * len(wanted))})"
+        return {file.id: file for file in await self._many(File, sql, *wanted)}
+
     async def files(self, query: ListQuery = _NO_QUERY) -> Page[File]:
         """A page of files."""
         return await self._page(File, "files", _FILE_COLUMNS, query)

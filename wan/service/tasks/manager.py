@@ -1,0 +1,415 @@
+"""Takes requests, hands jobs to the executor, tells who watches, and ends tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ..catalog import Catalog, CatalogApp
+from ..executor import Executor, Job, Outcome
+from ..fetch import fetch
+from ..files import FileStore
+from ..files.intake import check_space
+from ..guard import Guard
+from ..inputs import Inputs, expect_kind
+from ..problems import ApiError
+from ..records import Event, Task, iso, now
+from ..render import Renderer, log_line
+from ..settings import Settings
+from ..statuses import Status
+from ..store import Store
+from ..webhooks import Webhooks
+from .ending import Endings
+from .listener import LoopListener
+from .live import LiveTask
+from .request import RunRequest
+from .sessions import Sessions
+
+log = logging.getLogger("wan_local")
+
+MAX_DRAWN_SEED = 2**31 - 1
+"""As the rest of the pack draws them: small enough to be typed in again."""
+_STOPPED = "The server stopped while the task was running. Run it again."
+_COALESCE = 0.1
+"""Seconds between two updates of a stream."""
+_CANCEL_ANSWER = 0.3
+"""Seconds that an answer to cancel waits for the end."""
+
+
+class TaskManager:
+    """All tasks of a service. Every method is called in the server's loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        executor: Executor,
+        catalog: Catalog,
+        files: FileStore,
+        inputs: Inputs,
+        guard: Guard,
+        webhooks: Webhooks,
+        renderer: Renderer,
+        jobs: Path,
+    ) -> None:
+        self._settings, self._store, self._executor = settings, store, executor
+        self._catalog, self._files, self._inputs = catalog, files, inputs
+        self._guard, self._webhooks, self._renderer = guard, webhooks, renderer
+        self._jobs = jobs
+        self._live: dict[str, LiveTask] = {}
+        self._endings = Endings(store, files, webhooks, renderer, catalog, jobs)
+        self._listener: LoopListener | None = None
+        self.sessions = Sessions(store)
+
+    async def start(self) -> None:
+        """Take up what an earlier process left, in the order in which it came."""
+        self._listener = LoopListener(self._live, self._store, self._end)
+        await self._executor.start(self._listener)
+        for task in await self._store.open_tasks():
+            if task.cancel_asked:
+                await self._endings.end(task, Outcome(Status.CANCELLED))
+            elif task.attempts and not (self._settings.requeue and task.attempts < 2):
+                await self._endings.end(task, Outcome(Status.FAILED, error=_STOPPED))
+            else:
+                task.status = Status.RECEIVED
+                task.progress, task.stage = 0.0, ""
+                self._begin_later(self._add_live(task))
+
+    async def close(self) -> None:
+        """Stop; open tasks are taken up by the next start."""
+        for live in self._live.values():
+            if live.work:
+                live.work.cancel()
+        await self._executor.close()
+        if self._listener:
+            await self._listener.close()
+
+    def position(self, task_id: str) -> int:
+        """Place in the queue, from 1; 0 if it does not wait there."""
+        order = self._listener.order if self._listener else []
+        return order.index(task_id) + 1 if task_id in order else 0
+
+    async def run(
+        self,
+        request: RunRequest,
+        *,
+        origin: str,
+        key_id: str,
+        idempotency: tuple[str, str] | None = None,
+    ) -> tuple[Task, list[dict[str, str]]]:
+        """Take a request.
+
+        Args:
+            origin: scheme and host of the request.
+            idempotency: (key, hash of the body).
+        Returns:
+            The task, and warnings.
+        Raises:
+            ApiError: whatever is wrong with the request, or with this machine.
+        """
+        app = self._catalog.find(request.app)
+        earlier = await self._repeated(key_id, idempotency)
+        if earlier is not None:
+            return earlier, []
+        self._expect_room(key_id)
+        await asyncio.to_thread(check_space, self._jobs, 0, self._settings)
+        values, warnings = await self._inputs.read(app, request.input, origin=origin, key_id=key_id)
+        webhook = await self._webhooks.check(request.webhook) if request.webhook else None
+        session = await self.sessions.for_run(
+            request.session, app.full_name, request.session_timeout, key_id
+        )
+        if "seed" in values and (values["seed"] is None or values["seed"] < 0):
+            values["seed"] = secrets.randbelow(MAX_DRAWN_SEED + 1)
+        task = Task(
+            app.full_name,
+            app.version_id,
+            values,
+            webhook=webhook,
+            session_id=session,
+            setup=request.setup,
+            metadata=request.metadata,
+            run_at=request.run_at,
+            key_id=key_id,
+            origin=origin,
+        )
+        await self._take(task, idempotency)
+        return self._current(task), [*request.warnings, *warnings]
+
+    async def retry(self, task_id: str, *, origin: str, key_id: str) -> Task:
+        """Run an ended task again: same values, same seed. Raises: ApiError."""
+        old = await self.get(task_id)
+        if not old.status.is_terminal:
+            raise ApiError(
+                "invalid_transition", f"{old.id} has not ended: it is {old.status.text}."
+            )
+        app = self._catalog.find(old.app)
+        self._expect_room(key_id)
+        for name, value in old.input.items():
+            if isinstance(value, dict) and "$file" in value:
+                file = await self._store.file(value["$file"])
+                if file is None:
+                    raise ApiError("conflict", f"{name} of {old.id} was deleted. Upload it again.")
+        task = replace(
+            Task(app.full_name, app.version_id, dict(old.input)),
+            webhook=old.webhook,
+            setup=old.setup,
+            metadata=old.metadata,
+            key_id=key_id,
+            origin=origin,
+        )
+        await self._take(task, None)
+        return self._current(task)
+
+    async def get(self, task_id: str) -> Task:
+        """A task as it is now. Raises: ApiError not_found."""
+        live = self._live.get(task_id)
+        task = live.task if live else await self._store.task(task_id)
+        if task is None:
+            raise ApiError("not_found", f"There is no task {task_id[:100]!r}.")
+        return task
+
+    async def cancel(self, task_id: str) -> Task:
+        """Ask a task to stop. One that completes all the same stays completed.
+
+        Raises:
+            ApiError: not_found, invalid_transition.
+        """
+        task, live = await self.get(task_id), self._live.get(task_id)
+        if task.status.is_terminal or live is None:
+            raise ApiError(
+                "invalid_transition", f"{task.id} cannot be cancelled: it is {task.status.text}."
+            )
+        task.cancel_asked = True
+        await self._store.save_task(task)
+        if live.is_submitted:
+            await self._executor.cancel(task_id)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(live.ended.wait(), _CANCEL_ANSWER)
+        elif live.work:
+            live.work.cancel()
+            with suppress(asyncio.CancelledError):
+                await live.work
+            if live.is_submitted:
+                await self._executor.cancel(task_id)
+            elif not live.ended.is_set():
+                await self._end(live, Outcome(Status.CANCELLED))
+        if not task.status.is_terminal and task.status < Status.CANCELLING:
+            self._listener.status(task_id, Status.CANCELLING)
+            await asyncio.sleep(0)
+        return task
+
+    async def delete(self, task_id: str, with_files: bool) -> None:
+        """Forget an ended task. Raises: ApiError not_found, invalid_transition."""
+        task = await self.get(task_id)
+        if not task.status.is_terminal:
+            raise ApiError(
+                "invalid_transition", f"{task.id} is {task.status.text}. Cancel it first."
+            )
+        if with_files:
+            await self.delete_files(task_id, None)
+        await self._store.delete_task(task_id)
+
+    async def delete_files(self, task_id: str, role: str | None) -> dict[str, Any]:
+        """Delete files of an ended task, but none that other tasks use.
+
+        Raises:
+            ApiError: not_found, invalid_transition.
+        """
+        task = await self.get(task_id)
+        if not task.status.is_terminal:
+            raise ApiError("invalid_transition", f"{task.id} is {task.status.text}.")
+        deleted, skipped = [], []
+        for _, file in await self._store.files_of(task_id, role):
+            others = [t.id for t in await self._store.tasks_of(file.id) if t.id != task_id]
+            if others:
+                skipped.append({"id": file.id, "reason": f"used by {others[0]} too"})
+                continue
+            await self._files.delete(file)
+            deleted.append(file.id)
+        return {"deleted": deleted, "skipped": skipped}
+
+    def preview(self, task_id: str) -> bytes:
+        """The last preview of a running task, JPEG. Raises: ApiError not_found."""
+        live = self._live.get(task_id)
+        if live is None or not live.preview:
+            raise ApiError("not_found", "There is no preview (any more).")
+        return live.preview
+
+    async def follow(self, task_id: str, origin: str) -> AsyncIterator[dict[str, Any]]:
+        """States of a task as answers carry them: the present one, each change, the last one.
+
+        What has not changed for `settings.event_seconds` is said again. Raises: ApiError.
+        """
+        task, live = await self.get(task_id), self._live.get(task_id)
+        if live is None:
+            yield await self._renderer.task(await self.get(task_id), origin)
+            return
+        watcher = asyncio.Event()
+        live.watchers.add(watcher)
+        try:
+            while not live.ended.is_set():
+                watcher.clear()
+                task.eta_seconds = self._listener.estimate(live)
+                yield await self._state(live, origin)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(watcher.wait(), self._settings.event_seconds)
+                if not live.ended.is_set():
+                    await asyncio.sleep(_COALESCE)
+            yield await self._renderer.task(task, origin)
+        finally:
+            live.watchers.discard(watcher)
+
+    async def clean_up(self) -> None:
+        """Delete what is older than the settings want, and what was never uploaded."""
+        before = now() - timedelta(days=self._settings.keep_days)
+        for task in await self._store.ended_before(before):
+            await self.delete(task.id, with_files=True)
+        for file in await self._store.never_uploaded(int(now().timestamp())):
+            await self._files.delete(file)
+
+    async def _state(self, live: LiveTask, origin: str) -> dict[str, Any]:
+        state = await self._renderer.task(live.task, origin)
+        state["logs"] = (state["logs"] + [log_line(line) for line in live.logs])[-20:]
+        if not live.task.status.is_terminal:
+            state["updated_at"] = iso(now())
+        return state
+
+    async def _repeated(self, key_id: str, idempotency: tuple[str, str] | None) -> Task | None:
+        if idempotency is None:
+            return None
+        found = await self._store.idempotent(key_id, idempotency[0])
+        if found is None:
+            return None
+        if found[0] != idempotency[1]:
+            raise ApiError("conflict", "This Idempotency-Key was used with another body.")
+        return await self.get(found[1])
+
+    def _expect_room(self, key_id: str) -> None:
+        waiting = sum(
+            live.task.key_id == key_id and live.task.status <= Status.QUEUED
+            for live in self._live.values()
+        )
+        if waiting >= self._settings.max_queue:
+            raise ApiError(
+                "rate_limited",
+                f"{waiting} tasks wait already, the most for one key. Try again later.",
+                headers={"Retry-After": "30"},
+            )
+
+    async def _take(self, task: Task, idempotency: tuple[str, str] | None) -> None:
+        """Keep a new task and begin it; a refusal of the executor is one of the request."""
+        links = [(v["$file"], "input") for v in task.input.values() if _is_file(v)]
+        full_key = (task.key_id, *idempotency) if idempotency else None
+        live = self._add_live(task)
+        try:
+            received = Event(task.id, Status.RECEIVED)
+            kept = await self._store.add_task(task, [received], full_key, links)
+        except BaseException:
+            del self._live[task.id]
+            raise
+        if kept != task.id:  # the same request came twice at once
+            del self._live[task.id]
+            task.id = kept
+            return
+        if task.run_at or any(_is_address(v) for v in task.input.values()):
+            self._begin_later(live)
+            return
+        try:
+            await self._submit(live)
+        except ApiError:
+            del self._live[task.id]
+            live.ended.set()
+            await self._store.delete_task(task.id)
+            raise
+
+    def _current(self, task: Task) -> Task:
+        live = self._live.get(task.id)
+        return live.task if live else task
+
+    def _add_live(self, task: Task) -> LiveTask:
+        live = self._live[task.id] = LiveTask(task)
+        return live
+
+    def _begin_later(self, live: LiveTask) -> None:
+        live.work = asyncio.create_task(self._begin(live))
+
+    async def _begin(self, live: LiveTask) -> None:
+        """Wait for its time, fetch its files, submit it; what goes wrong fails it."""
+        task = live.task
+        try:
+            if task.run_at and task.run_at > now():
+                task.stage = f"waits until {iso(task.run_at)}"
+                while (wait := (task.run_at - now()).total_seconds()) > 0:
+                    await asyncio.sleep(min(wait, 3600.0))
+            app = self._catalog.find(task.app)
+            for name, value in task.input.items():
+                if _is_address(value):
+                    task.stage = f"fetches {name}"
+                    live.changed()
+                    await self._fetch(app, task, name, value["$url"])
+            task.stage = ""
+            await self._submit(live)
+        except ApiError as error:
+            await self._end(live, Outcome(Status.FAILED, error=error.detail))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("A task could not be begun")
+            text = f"The task could not be begun ({type(error).__name__})."
+            await self._end(live, Outcome(Status.FAILED, error=text))
+
+    async def _fetch(self, app: CatalogApp, task: Task, name: str, url: str) -> None:
+        file = await fetch(url, self._files, self._guard, self._settings, task.key_id)
+        try:
+            expect_kind(app, name, file)
+        except ApiError:
+            await self._files.delete(file)
+            raise
+        task.input[name] = {"$file": file.id}
+        await self._store.save_task(task, links=[(file.id, "input")])
+
+    async def _submit(self, live: LiveTask) -> None:
+        task = live.task
+        values = dict(task.input)
+        for name, value in values.items():
+            if _is_file(value):
+                file = await self._store.file(value["$file"])
+                if file is None:
+                    raise ApiError("not_found", f"{name} was deleted before the task began.")
+                values[name] = self._files.path(file)
+        folder = self._jobs / task.id
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        task.status = Status.QUEUED
+        await self._store.save_task(task, event=Event(task.id, Status.QUEUED))
+        live.is_submitted = True
+        try:
+            await self._executor.submit(Job(task.id, task.app, values, folder))
+        except BaseException:
+            live.is_submitted = False
+            raise
+        live.changed()
+
+    async def _end(self, live: LiveTask, outcome: Outcome) -> None:
+        if live.ended.is_set():
+            return
+        if self._listener:
+            await self._listener.save_logs(live)
+        await self._endings.end(live.task, outcome, live.elapsed)
+        self._live.pop(live.task.id, None)
+        live.ended.set()
+        live.changed()
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and "$file" in value
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, dict) and "$url" in value
