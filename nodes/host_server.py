@@ -23,6 +23,18 @@ def server():
     return getattr(PromptServer, "instance", None)
 
 
+# Taken now: newer hosts change the argument for each prompt.
+_SHOWS_PREVIEWS = getattr(args.preview_method, "value", "none") != "none"
+
+
+def preview_options() -> dict[str, str]:
+    """What a prompt says to have previews where the host makes none by itself.
+
+    Older hosts do not listen to it: there ComfyUI has to be started with --preview-method.
+    """
+    return {} if _SHOWS_PREVIEWS else {"preview_method": "latent2rgb"}
+
+
 def listens_on_loopback() -> bool:
     """Whether only this machine can reach the server."""
     addresses = [part.strip() for part in (args.listen or "").split(",")]

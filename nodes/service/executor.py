@@ -152,6 +152,7 @@ class ComfyExecutor:
             "prompt": copy.deepcopy(run.filled.graph),
             "prompt_id": run.prompt_id,
             "client_id": run.client_id,
+            "extra_data": host_server.preview_options(),
         }
         try:
             status, answer = await host_server.queue_prompt(body)
