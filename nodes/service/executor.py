@@ -18,7 +18,7 @@ from .events import EventSocket
 from .graphs import Filled
 from .links import FOLDER, InputLinks
 from .outcome import outcome_of, refusal
-from .progress import NodeProgress
+from .progress import NodeProgress, Speeds
 from .run import Run
 
 log = logging.getLogger("wan_local")
@@ -68,6 +68,7 @@ class ComfyExecutor:
         self._is_slow = is_slow
         self._links = InputLinks()
         self._runs: dict[str, Run] = {}
+        self._speeds = Speeds()
         self._listener: Listener | None = None
         self._order: list[str] | None = None
         self._work: set[asyncio.Task] = set()
@@ -84,7 +85,7 @@ class ComfyExecutor:
         Raises:
             ApiError: requirements_not_met or validation_error.
         """
-        run = self._runs[job.task_id] = Run(job)
+        run = self._runs[job.task_id] = Run(job, self._speeds)
         if self._is_slow(job):
             self._begin(self._submit_later(run))
             return
@@ -142,7 +143,7 @@ class ComfyExecutor:
         run.filled = await asyncio.to_thread(
             self._fill, run.job, self._links, prefix, _Preparation(run, self._listener)
         )
-        run.progress = NodeProgress(run.filled.graph)
+        run.progress = NodeProgress(run.filled.graph, self._speeds)
         if run.cancel_asked:
             await self._end(run, Outcome(Status.CANCELLED))
             return

@@ -1,5 +1,6 @@
 """How far a prompt is, weighed over its nodes."""
 
+import statistics
 from collections.abc import Mapping
 
 LOADERS = ("LoadImage", "LoadVideo", "LoadAudio")
@@ -27,15 +28,34 @@ _STEPS = {
 }
 
 
+class Speeds:
+    """How the time of nodes on this machine compares with the table above, from earlier jobs."""
+
+    def __init__(self) -> None:
+        self._factors: dict[str, float] = {}
+
+    def learn(self, node: Mapping, seconds: float) -> None:
+        """A node took so long. The last job counts as much as all before it."""
+        kind, factor = node["class_type"], max(seconds, 0.001) / _weight(node)
+        self._factors[kind] = (self._factors.get(kind, factor) + factor) / 2
+
+    def weight(self, node: Mapping) -> float:
+        """What a node will take, in the same unit for all nodes."""
+        kinds = self._factors
+        usual = statistics.median(kinds.values()) if kinds else 1.0
+        return _weight(node) * kinds.get(node["class_type"], usual)
+
+
 class NodeProgress:
     """The share of a prompt that is done. It never falls.
 
     Args:
         graph: the prompt, as it was queued.
+        speeds: what was learnt of its nodes.
     """
 
-    def __init__(self, graph: Mapping[str, Mapping]) -> None:
-        self._weights = {key: _weight(node) for key, node in graph.items()}
+    def __init__(self, graph: Mapping[str, Mapping], speeds: Speeds) -> None:
+        self._weights = {key: speeds.weight(node) for key, node in graph.items()}
         self._done: dict[str, float] = {}
         self._share = 0.0
 

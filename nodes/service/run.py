@@ -1,13 +1,14 @@
 """One job on its way through ComfyUI's queue."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from ...wan.service.executor import Job, Listener
 from ...wan.service.statuses import Status
 from .graphs import SAVE, Filled
-from .progress import LOADERS, NodeProgress, describe
+from .progress import LOADERS, NodeProgress, Speeds, describe
 
 log = logging.getLogger("wan_local")
 
@@ -30,6 +31,7 @@ class Run:
     """A job, its graph, and what was told of it so far. Lives in the server's event loop."""
 
     job: Job
+    speeds: Speeds
     filled: Filled | None = None
     """None while its files are looked for."""
     prompt_id: str = field(default_factory=lambda: str(uuid4()))
@@ -44,6 +46,8 @@ class Run:
     progress: NodeProgress | None = None
     node: str = ""
     """The one that runs."""
+    entered: float = 0.0
+    """When it began, on the monotonic clock."""
     status: Status = Status.QUEUED
     said: str = ""
 
@@ -60,18 +64,18 @@ class Run:
             self.progress.finish(data.get("nodes") or ())
             self._tell(listener)
         elif kind == "executing" and data.get("node"):
+            self._leave()
             self.node = str(data.get("display_node") or data["node"])
             self._enter(listener)
         elif kind == "progress_state":
             for node in (data.get("nodes") or {}).values():
-                if node.get("state") == "running":
-                    self.node = str(node.get("real_node_id") or node["node_id"])
                 share = node["value"] / node["max"] if node.get("max") else 0.0
                 if node.get("state") == "finished":
                     share = 1.0
                 self.progress.move(str(node.get("real_node_id") or node["node_id"]), share)
             self._tell(listener)
         elif kind == "execution_success":
+            self._leave()
             self.progress.finish(self.filled.graph)
 
     def say(self, node: str, text: str, listener: Listener) -> None:
@@ -79,6 +83,13 @@ class Run:
         # The host does not say whose node it is; only one prompt runs at a time.
         if self.status >= Status.PREPARING and node in self.filled.graph:
             listener.log(self.job.task_id, f"{self.filled.title(node)}: {text}")
+
+    def _leave(self) -> None:
+        """Learn how long a node took that came to its end."""
+        node = self.filled.graph.get(self.node)
+        if node is not None:
+            self.speeds.learn(node, time.monotonic() - self.entered)
+        self.entered = time.monotonic()
 
     def _enter(self, listener: Listener) -> None:
         kind = self.filled.graph.get(self.node, {}).get("class_type", "")

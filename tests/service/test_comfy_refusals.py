@@ -6,7 +6,7 @@ import pytest
 from wan_local.nodes.service.choices import choose
 from wan_local.nodes.service.graphs import Filled, fill
 from wan_local.nodes.service.outcome import error_line, outcome_of, refusal
-from wan_local.nodes.service.progress import NodeProgress, describe
+from wan_local.nodes.service.progress import NodeProgress, Speeds, describe
 from wan_local.wan.params import I2V_APP, validate
 from wan_local.wan.service.statuses import Status
 
@@ -124,7 +124,7 @@ def test_a_result_must_be_a_file_below_the_output_folder(stand_in, name):
 def test_progress_is_weighed_and_never_falls():
     sampler = {"class_type": "WanLocalSampler", "inputs": {"num_inference_steps": 20}}
     graph = {"1": {"class_type": "LoadImage", "inputs": {}}, "2": sampler}
-    progress = NodeProgress(graph)
+    progress = NodeProgress(graph, Speeds())
     progress.finish(["1"])
     small = progress.share
     assert 0 < small < 0.1
@@ -136,3 +136,21 @@ def test_progress_is_weighed_and_never_falls():
     progress.finish(["2"])
     assert progress.share == 1.0
     assert describe(sampler, "Wan Sampler", 0.35) == "Wan Sampler 7/20"
+
+
+def test_what_nodes_took_before_weighs_them_the_next_time():
+    sampler = {"class_type": "WanLocalSampler", "inputs": {"num_inference_steps": 20}}
+    decode = {"class_type": "WanLocalDecode", "inputs": {}}
+    graph, speeds = {"1": sampler, "2": decode}, Speeds()
+    plain = NodeProgress(graph, speeds)
+    plain.finish(["1"])
+    speeds.learn(sampler, 10.0)
+    speeds.learn(decode, 30.0)
+    learnt = NodeProgress(graph, speeds)
+    learnt.finish(["1"])
+    assert plain.share > 0.8 and abs(learnt.share - 0.25) < 0.01
+    # Twice the steps take twice as long.
+    sampler["inputs"]["num_inference_steps"] = 40
+    longer = NodeProgress(graph, speeds)
+    longer.finish(["1"])
+    assert abs(longer.share - 0.4) < 0.01
