@@ -40,6 +40,11 @@ class Site:
     async def large(self, request):
         return web.Response(body=b"x" * 1_000_001)
 
+    async def announced(self, request):
+        response = web.StreamResponse(headers={"Content-Length": "1000001"})
+        await response.prepare(request)
+        await asyncio.sleep(60)
+
     async def endless(self, request):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -166,7 +171,7 @@ def test_this_machine_is_not_reached_for_others(site):
     assert site.asked == []
 
 
-@pytest.mark.parametrize("path", ["/large", "/endless"])
+@pytest.mark.parametrize("path", ["/large", "/announced", "/endless"])
 def test_the_number_of_bytes_is_capped(site, path):
     site.refused(path, "1000000 bytes", 413)
 

@@ -141,6 +141,17 @@ def test_a_file_over_the_cap_is_refused_before_and_while_it_comes(files, folder)
     assert on_disk(folder) == []
 
 
+def test_no_more_is_read_than_was_declared(files, folder):
+    left = [b"x" * 60] * 10
+
+    async def body():
+        while left:
+            yield left.pop()
+
+    refused("invalid_request", 400, files.receive(asyncio.run(declared(files, 100)), body()))
+    assert len(left) == 8
+
+
 def test_a_link_serves_once(files, folder, records):
     file = asyncio.run(declared(files))
     asyncio.run(files.receive(file, stream(b"first")))
@@ -173,6 +184,36 @@ def test_a_cut_upload_leaves_nothing(files, folder, records, error):
     refused("invalid_request", 400, files.receive(file, cut()))
     assert on_disk(folder) == []
     assert asyncio.run(files.receive(records.kept[file.id], stream(b"now"))).size == 3
+
+
+@pytest.mark.parametrize("announced", [b"Content-Length: 5000", b"Transfer-Encoding: chunked"])
+def test_a_client_that_goes_away_leaves_nothing(files, folder, records, announced):
+    async def scene():
+        file, ended = await declared(files, 5000), asyncio.Event()
+
+        async def put(request):
+            try:
+                await files.receive(file, request.content.iter_any(), request.content_length)
+            finally:
+                ended.set()
+
+        runner = web.ServerRunner(web.Server(put))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"PUT / HTTP/1.1\r\nHost: x\r\n" + announced + b"\r\n\r\nA\r\n0123456789\r\n")
+        await writer.drain()
+        while not on_disk(folder):
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        await asyncio.wait_for(ended.wait(), 20)
+        await runner.cleanup()
+        assert on_disk(folder) == []
+        assert records.kept[file.id].upload_expires and not records.kept[file.id].is_there
+
+    asyncio.run(scene())
 
 
 def test_a_cancelled_upload_leaves_nothing(files, folder, records):

@@ -238,6 +238,7 @@ def test_a_slow_receiver_holds_up_nobody(make, store):
                 webhooks.wake()
                 await until(lambda: len(fast.got) == 30)
             assert len({headers["webhook-id"] for headers, _ in fast.got}) == 30
+            assert len(slow.got) == 3, "an attempt under way is not begun again"
 
     asyncio.run(scene())
 

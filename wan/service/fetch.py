@@ -62,7 +62,7 @@ async def _fetch(
     async with aiohttp.ClientSession(
         connector=guard.connector(),
         timeout=timeout,
-        auto_decompress=False,
+        auto_decompress=False,  # or unpacking begins before the answer can be looked at
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         for _ in range(REDIRECTS + 1):

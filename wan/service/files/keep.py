@@ -216,7 +216,7 @@ class FileStore:
         removed = 0
         for path in await asyncio.to_thread(lambda: sorted(self.folder.iterdir())):
             name = path.name.lstrip(".").partition(".")[0]
-            if not name.startswith("file_") or name in self._arriving or not path.is_file():
+            if not name.startswith("file_") or not path.is_file():
                 continue
             file = await self._store.file(name)
             if name in self._arriving or (file and file.path == path.name):
