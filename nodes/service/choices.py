@@ -95,7 +95,8 @@ def find_lora(value: str, reporter: Reporter | None = None) -> str:
         )
     except MissingFileError as error:
         # Not why: it names folders of this machine.
-        raise missing([requirement(value, "models/loras", f"{error.what} {error.fix}")]) from error
+        text = f"{error.what} Put it into models/loras, or name one that is there."
+        raise missing([requirement(value, "models/loras", text)]) from error
     except WanError as error:
         detail = _line(error)
         field = {"field": "lora_file", "code": "invalid", "message": detail}
