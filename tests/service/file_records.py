@@ -1,44 +1,39 @@
-"""Records in memory, for tests of the parts around the store; tests of the store use the store."""
+"""The store with its files and deliveries in sight, and what else tests around it share."""
 
 import asyncio
-import copy
+import contextlib
+import sqlite3
 from pathlib import Path
 
+from wan_local.wan.service.records import Delivery, File
 from wan_local.wan.service.settings import Settings
+from wan_local.wan.service.store import Store
+from wan_local.wan.service.store.documents import from_document
 
 
-class FileRecords:
-    def __init__(self):
-        self.kept, self.deliveries = {}, {}
+class Records(Store):
+    """What is in the database can be read at any moment, inside and outside of a loop."""
 
-    async def add_file(self, file):
-        assert file.id not in self.kept
-        self.kept[file.id] = copy.deepcopy(file)
+    @contextlib.contextmanager
+    @staticmethod
+    def opened(folder: Path):
+        records = asyncio.run(Records.open(folder / "store.db"))
+        records.file_path = folder / "store.db"
+        yield records
+        asyncio.run(records.close())
 
-    async def save_file(self, file):
-        self.kept[file.id] = copy.deepcopy(file)
+    @property
+    def kept(self) -> dict[str, File]:
+        return self._all("files", File)
 
-    async def file(self, file_id):
-        return copy.deepcopy(self.kept.get(file_id))
+    @property
+    def sent(self) -> dict[str, Delivery]:
+        return self._all("deliveries", Delivery)
 
-    async def delete_file(self, file_id):
-        self.kept.pop(file_id, None)
-
-    async def use_upload(self, file_id):
-        file = self.kept.get(file_id)
-        if file is None or file.upload_expires is None:
-            return False
-        file.upload_expires = None
-        return True
-
-    async def due_deliveries(self, at):
-        return [copy.deepcopy(d) for d in self.deliveries.values() if d.next_at and d.next_at <= at]
-
-    async def next_delivery_at(self):
-        return min((d.next_at for d in self.deliveries.values() if d.next_at), default=None)
-
-    async def save_delivery(self, delivery):
-        self.deliveries[delivery.id] = copy.deepcopy(delivery)
+    def _all(self, table, kind):
+        with contextlib.closing(sqlite3.connect(self.file_path)) as connection:
+            rows = connection.execute(f"SELECT id, document FROM {table}").fetchall()
+        return {key: from_document(kind, document) for key, document in rows}
 
 
 def settings(folder: Path, **changes) -> Settings:
@@ -52,4 +47,6 @@ async def stream(*chunks):
 
 
 def on_disk(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    """Names of all files but the database."""
+    found = (path.name for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if not name.startswith("store.db"))

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from aiohttp import web
-from file_records import FileRecords, on_disk, settings, stream
+from file_records import Records, on_disk, settings, stream
 from PIL import Image
 from wan_local.wan.service.files import FileStore, intake
 from wan_local.wan.service.files.names import clean_name
@@ -56,8 +56,9 @@ def video():
 
 
 @pytest.fixture
-def records():
-    return FileRecords()
+def records(tmp_path):
+    with Records.opened(tmp_path) as records:
+        yield records
 
 
 @pytest.fixture

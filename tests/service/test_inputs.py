@@ -5,12 +5,13 @@ import io
 import struct
 
 import pytest
-from file_records import FileRecords, on_disk, settings, stream
+from file_records import Records, on_disk, settings, stream
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 from wan_local.wan.params import ANIMATE_APP, I2V_APP, validate
+from wan_local.wan.service.catalog import CatalogApp, catalog_app
 from wan_local.wan.service.files import FileStore
 from wan_local.wan.service.guard import Guard
 from wan_local.wan.service.inputs import MAX_TEXT, Inputs, expect_kind
@@ -22,26 +23,16 @@ ORIGIN = "http://127.0.0.1:8188"
 WEIGHTS = struct.pack("<Q", 8) + b'{"a":{}}'
 
 
-class TableApp:
-    """An app as the catalog makes it of a table."""
-
-    def __init__(self, app, **kinds):
-        self.app = app
-        self.input_schema = {
-            "properties": {
-                p.name: {"contentMediaType": kinds[p.name]} if p.name in kinds else {}
-                for p in app.params
-            }
-        }
-
-    def validate(self, values):
-        return validate(self.app, values)
-
-    def file_names(self):
-        return [p.name for p in self.app.params if p.kind == "file"]
+I2V, ANIMATE = catalog_app(I2V_APP), catalog_app(ANIMATE_APP)
 
 
-I2V, ANIMATE = TableApp(I2V_APP), TableApp(ANIMATE_APP)
+@dataclasses.dataclass(frozen=True)
+class SoundApp(CatalogApp):
+    """An app whose schema says what its file must be."""
+
+    @property
+    def input_schema(self):
+        return {"properties": {"prompt": {}, "input_image": {"contentMediaType": "audio/*"}}}
 
 
 def png(width=8):
@@ -53,9 +44,9 @@ def png(width=8):
 class Desk:
     """Inputs with the real parts around them."""
 
-    def __init__(self, folder, **changes):
+    def __init__(self, folder, records, **changes):
         limits = settings(folder, **changes)
-        self.records = FileRecords()
+        self.records = records
         self.files = FileStore(folder, self.records, limits)
         self.links = Links(limits, b"secret")
 
@@ -95,7 +86,8 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path):
-    return Desk(tmp_path / "files")
+    with Records.opened(tmp_path) as records:
+        yield Desk(tmp_path / "files", records)
 
 
 @pytest.mark.parametrize("raw", [{}, None, {"prompt": None, "input_image": ""}])
@@ -268,7 +260,7 @@ def test_kinds_are_checked_by_the_bytes(desk):
     assert values["driving_video"] == {"$file": video.id}
     assert desk.refusal({"driving_video": picture.id, "reference_image": video.id}, ANIMATE)
     desk.read({"driving_video": picture.id, "reference_image": picture.id}, ANIMATE)
-    other = TableApp(I2V_APP, input_image="audio/*")
+    other = SoundApp(I2V_APP, "v1")
     raw = {"prompt": "x", "input_image": picture.id}
     assert desk.refusal(raw, other).detail.startswith("input_image must be an audio file")
 
@@ -310,7 +302,7 @@ def test_a_refused_input_keeps_nothing(desk, tmp_path):
     desk.refusal({"prompt": "x", "input_image": good, "fps": 0})
     desk.refusal({"prompt": "x", "input_image": good, "end_frame": "data:;base64,AAAA"})
     assert on_disk(tmp_path) == []
-    small = Desk(tmp_path / "small", max_pixels=100)
+    small = Desk(tmp_path / "small", desk.records, max_pixels=100)
     large = "data:;base64," + base64.b64encode(png(50)).decode()
     with pytest.raises(ApiError) as refusal:
         small.read({"prompt": "x", "input_image": good, "end_frame": large})

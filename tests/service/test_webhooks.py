@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
-from file_records import FileRecords, settings
+from file_records import Records, settings
 from wan_local.wan.service.guard import Guard
 from wan_local.wan.service.problems import ApiError
 from wan_local.wan.service.records import Delivery, Task, now
@@ -54,8 +54,9 @@ def ended(status=Status.COMPLETED, **changes):
 
 
 @pytest.fixture
-def store():
-    return FileRecords()
+def store(tmp_path):
+    with Records.opened(tmp_path) as records:
+        yield records
 
 
 @pytest.fixture
@@ -89,8 +90,8 @@ async def deliver(webhooks, store, url, task=None, output=None):
     async with sending(webhooks):
         await store.save_delivery(delivery)
         webhooks.wake()
-        await until(lambda: store.deliveries[delivery.id].next_at is None)
-    return store.deliveries[delivery.id]
+        await until(lambda: store.sent[delivery.id].next_at is None)
+    return store.sent[delivery.id]
 
 
 @pytest.mark.parametrize(
@@ -198,16 +199,16 @@ def test_deliveries_continue_after_a_restart(make, store):
             delivery = first.delivery(ended(webhook=url), None)
             await store.save_delivery(delivery)
             async with sending(first):
-                await until(lambda: store.deliveries[delivery.id].attempts)
-            waiting = store.deliveries[delivery.id]
+                await until(lambda: store.sent[delivery.id].attempts)
+            waiting = store.sent[delivery.id]
             assert waiting.next_at > now() + timedelta(minutes=59)
             async with sending(make()):
                 await asyncio.sleep(0.1)
                 assert len(receiver.got) == 1, "it is not due yet"
             await store.save_delivery(replace(waiting, next_at=now()))
             async with sending(make()):
-                await until(lambda: store.deliveries[delivery.id].delivered)
-        assert [a["status"] for a in store.deliveries[delivery.id].attempts] == [500, 200]
+                await until(lambda: store.sent[delivery.id].delivered)
+        assert [a["status"] for a in store.sent[delivery.id].attempts] == [500, 200]
         assert receiver.got[0][1] == receiver.got[1][1]
 
     asyncio.run(scene())
@@ -222,7 +223,7 @@ def test_closing_in_the_middle_of_an_attempt_leaves_it_due(make, store):
             await store.save_delivery(delivery)
             async with sending(webhooks):
                 await until(lambda: receiver.got)
-            assert store.deliveries[delivery.id] == delivery
+            assert store.sent[delivery.id] == delivery
 
     asyncio.run(scene())
 
