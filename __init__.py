@@ -17,4 +17,7 @@ async def comfy_entrypoint():  # noqa: ANN201 - the type lives in the host
         # The host logs only the message of an exception raised here, never where it came from.
         logging.getLogger("wan_local").exception("ComfyUI-WanLocal could not load its nodes")
         raise
+    from .nodes.service.setup import register
+
+    register()
     return WanLocalExtension()

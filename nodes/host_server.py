@@ -173,7 +173,8 @@ def add_routes(routes: Iterable, wrap: Callable) -> None:
     """
     table = server().routes
     for route in routes:
-        table.route(route.method, route.path, **route.kwargs)(wrap(route.handler))
+        # Without further arguments, such as a name: the host cannot repeat them below /api.
+        table.route(route.method, route.path)(wrap(route.handler))
 
 
 def application():
