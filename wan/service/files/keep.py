@@ -60,12 +60,16 @@ class FileStore:
         folder: where received files lie; made if missing.
         store: holds the records.
         settings: sizes, pixels and free space.
+        silence: seconds without a byte after which an upload is given up.
     """
 
-    def __init__(self, folder: Path, store: FileRecords, settings: Settings) -> None:
+    def __init__(
+        self, folder: Path, store: FileRecords, settings: Settings, silence: float = 60.0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self._store, self._settings = store, settings
+        self._silence = silence
         self._arriving: set[str] = set()
 
     async def declare(
@@ -124,7 +128,8 @@ class FileStore:
             raise _used(file)
         with self._kept_from_sweeping(file.id):
             try:
-                taken = await self._take(replace(file, upload_expires=None), chunks, file.size)
+                lively = _lively(chunks, self._silence)
+                taken = await self._take(replace(file, upload_expires=None), lively, file.size)
             except BaseException:
                 await asyncio.shield(self._store.save_file(file))  # the link may be used again
                 raise
@@ -248,6 +253,20 @@ class FileStore:
         return replace(
             file, size=size, content_type=kind, metadata=facts, path=name, updated_at=now()
         )
+
+
+async def _lively(chunks: AsyncIterator[bytes], silence: float) -> AsyncIterator[bytes]:
+    """The chunks, as long as each comes in time; or stalled uploads would pile up."""
+    chunks = aiter(chunks)
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(chunks), silence)
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError:
+            raise ApiError(
+                "invalid_request", f"Nothing came for {silence:g} seconds. Send the file again."
+            ) from None
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ...errors import InputError
@@ -22,10 +23,9 @@ def work_size(values: Mapping[str, Any]) -> float:
     steps = values.get("num_inference_steps") or values.get("sampling_steps") or 1
     frames = values.get("num_frames") or 1
     width, height = values.get("resolution_width") or 1, values.get("resolution_height") or 1
-    try:
-        width, height = parse_size(values["size"])
-    except (InputError, KeyError, TypeError, AttributeError):
-        pass
+    if "size" in values:
+        with suppress(InputError):
+            width, height = parse_size(values["size"])
     numbers = (steps, frames, width, height)
     return float(steps * frames * width * height) if all(map(_is_number, numbers)) else 1.0
 

@@ -12,13 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ..catalog import Catalog, CatalogApp
-from ..executor import Executor, Job, Outcome
-from ..fetch import fetch
+from ..catalog import Catalog
+from ..executor import Executor, Outcome
 from ..files import FileStore
 from ..files.intake import check_space
 from ..guard import Guard
-from ..inputs import Inputs, expect_kind
+from ..inputs import Inputs
 from ..problems import ApiError
 from ..records import Event, Task, iso, now
 from ..render import Renderer, log_line
@@ -31,6 +30,7 @@ from .listener import LoopListener
 from .live import LiveTask
 from .request import RunRequest
 from .sessions import Sessions
+from .starting import Starter, is_file
 
 log = logging.getLogger("wan_local")
 
@@ -65,6 +65,7 @@ class TaskManager:
         self._jobs = jobs
         self._live: dict[str, LiveTask] = {}
         self._endings = Endings(store, files, webhooks, renderer, catalog, jobs)
+        self._starter = Starter(settings, store, executor, catalog, files, guard, jobs, self._end)
         self._listener: LoopListener | None = None
         self.sessions = Sessions(store)
 
@@ -80,7 +81,7 @@ class TaskManager:
             else:
                 task.status = Status.RECEIVED
                 task.progress, task.stage = 0.0, ""
-                self._begin_later(self._add_live(task))
+                self._starter.begin_later(self._add_live(task))
 
     async def close(self) -> None:
         """Stop; open tasks are taken up by the next start."""
@@ -152,7 +153,7 @@ class TaskManager:
         app = self._catalog.find(old.app)
         self._expect_room(key_id)
         for name, value in old.input.items():
-            if isinstance(value, dict) and "$file" in value:
+            if is_file(value):
                 file = await self._store.file(value["$file"])
                 if file is None:
                     raise ApiError("conflict", f"{name} of {old.id} was deleted. Upload it again.")
@@ -305,7 +306,7 @@ class TaskManager:
 
     async def _take(self, task: Task, idempotency: tuple[str, str] | None) -> None:
         """Keep a new task and begin it; a refusal of the executor is one of the request."""
-        links = [(v["$file"], "input") for v in task.input.values() if _is_file(v)]
+        links = [(v["$file"], "input") for v in task.input.values() if is_file(v)]
         full_key = (task.key_id, *idempotency) if idempotency else None
         live = self._add_live(task)
         try:
@@ -318,11 +319,11 @@ class TaskManager:
             del self._live[task.id]
             task.id = kept
             return
-        if task.run_at or any(_is_address(v) for v in task.input.values()):
-            self._begin_later(live)
+        if not self._starter.is_immediate(task):
+            self._starter.begin_later(live)
             return
         try:
-            await self._submit(live)
+            await self._starter.submit(live)
         except ApiError:
             del self._live[task.id]
             live.ended.set()
@@ -337,65 +338,6 @@ class TaskManager:
         live = self._live[task.id] = LiveTask(task)
         return live
 
-    def _begin_later(self, live: LiveTask) -> None:
-        live.work = asyncio.create_task(self._begin(live))
-
-    async def _begin(self, live: LiveTask) -> None:
-        """Wait for its time, fetch its files, submit it; what goes wrong fails it."""
-        task = live.task
-        try:
-            if task.run_at and task.run_at > now():
-                task.stage = f"waits until {iso(task.run_at)}"
-                while (wait := (task.run_at - now()).total_seconds()) > 0:
-                    await asyncio.sleep(min(wait, 3600.0))
-            app = self._catalog.find(task.app)
-            for name, value in task.input.items():
-                if _is_address(value):
-                    task.stage = f"fetches {name}"
-                    live.changed()
-                    await self._fetch(app, task, name, value["$url"])
-            task.stage = ""
-            await self._submit(live)
-        except ApiError as error:
-            await self._end(live, Outcome(Status.FAILED, error=error.detail))
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            log.exception("A task could not be begun")
-            text = f"The task could not be begun ({type(error).__name__})."
-            await self._end(live, Outcome(Status.FAILED, error=text))
-
-    async def _fetch(self, app: CatalogApp, task: Task, name: str, url: str) -> None:
-        file = await fetch(url, self._files, self._guard, self._settings, task.key_id)
-        try:
-            expect_kind(app, name, file)
-        except ApiError:
-            await self._files.delete(file)
-            raise
-        task.input[name] = {"$file": file.id}
-        await self._store.save_task(task, links=[(file.id, "input")])
-
-    async def _submit(self, live: LiveTask) -> None:
-        task = live.task
-        values = dict(task.input)
-        for name, value in values.items():
-            if _is_file(value):
-                file = await self._store.file(value["$file"])
-                if file is None:
-                    raise ApiError("not_found", f"{name} was deleted before the task began.")
-                values[name] = self._files.path(file)
-        folder = self._jobs / task.id
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        task.status = Status.QUEUED
-        await self._store.save_task(task, event=Event(task.id, Status.QUEUED))
-        live.is_submitted = True
-        try:
-            await self._executor.submit(Job(task.id, task.app, values, folder))
-        except BaseException:
-            live.is_submitted = False
-            raise
-        live.changed()
-
     async def _end(self, live: LiveTask, outcome: Outcome) -> None:
         if live.ended.is_set():
             return
@@ -405,11 +347,3 @@ class TaskManager:
         self._live.pop(live.task.id, None)
         live.ended.set()
         live.changed()
-
-
-def _is_file(value: Any) -> bool:
-    return isinstance(value, dict) and "$file" in value
-
-
-def _is_address(value: Any) -> bool:
-    return isinstance(value, dict) and "$url" in value

@@ -1,0 +1,9 @@
+"""The HTTP side: each room's handlers, wrapped so that refusals become problem documents."""
+
+from .apps import app_routes
+from .base import Door
+from .files import file_routes
+from .sessions import session_routes
+from .tasks import task_routes
+
+__all__ = ["Door", "app_routes", "file_routes", "session_routes", "task_routes"]
