@@ -217,6 +217,17 @@ def test_a_client_that_goes_away_leaves_nothing(files, folder, records, announce
     asyncio.run(scene())
 
 
+def test_a_stalled_upload_is_given_up(folder, records):
+    async def stalled():
+        yield b"x"
+        await asyncio.Event().wait()
+
+    files = FileStore(folder, records, settings(folder), silence=0.05)
+    error = refused("invalid_request", 400, files.receive(asyncio.run(declared(files)), stalled()))
+    assert "0.05 seconds" in error.detail
+    assert on_disk(folder) == []
+
+
 def test_a_cancelled_upload_leaves_nothing(files, folder, records):
     async def scene():
         reached = asyncio.Event()
