@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from .intake import check_size, check_space, place, write_stream
 from .names import clean_name
 from .serve import file_response, missing
 
+_BATCH = 500
+"""Records that are asked for at once."""
 _TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}", re.ASCII)
 
 
@@ -37,8 +39,8 @@ class FileRecords(Protocol):
         """Keep a changed record."""
         ...
 
-    async def file(self, file_id: str) -> File | None:
-        """The record, or None."""
+    async def some_files(self, file_ids: Iterable[str]) -> Mapping[str, File]:
+        """Those records that are there, by id."""
         ...
 
     async def delete_file(self, file_id: str) -> None:
@@ -219,16 +221,20 @@ class FileStore:
             How many files were removed.
         """
         removed = 0
-        for path in await asyncio.to_thread(lambda: sorted(self.folder.iterdir())):
-            name = path.name.lstrip(".").partition(".")[0]
-            if not name.startswith("file_") or not path.is_file():
-                continue
-            file = await self._store.file(name)
-            if name in self._arriving or (file and file.path == path.name):
-                continue
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            removed += 1
+        there = [(_id_of(path), path) for path in await asyncio.to_thread(self._listed)]
+        for start in range(0, len(there), _BATCH):
+            batch = there[start : start + _BATCH]
+            known = await self._store.some_files(file_id for file_id, _ in batch)
+            for file_id, path in batch:
+                is_kept = file_id in known and known[file_id].path == path.name
+                if not is_kept and file_id not in self._arriving:
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                    removed += 1
         return removed
+
+    def _listed(self) -> list[Path]:
+        """What is called as this class calls files, complete or not."""
+        return [p for p in self.folder.iterdir() if _id_of(p).startswith("file_") and p.is_file()]
 
     @contextmanager
     def _kept_from_sweeping(self, file_id: str) -> Iterator[None]:
@@ -253,6 +259,10 @@ class FileStore:
         return replace(
             file, size=size, content_type=kind, metadata=facts, path=name, updated_at=now()
         )
+
+
+def _id_of(path: Path) -> str:
+    return path.name.lstrip(".").partition(".")[0]
 
 
 async def _lively(chunks: AsyncIterator[bytes], silence: float) -> AsyncIterator[bytes]:
