@@ -1,5 +1,6 @@
 """Puts the service into ComfyUI's server, if its owner wants it there."""
 
+import asyncio
 import logging
 
 from .. import host_server
@@ -52,6 +53,8 @@ def _add(options: Options, is_local: bool) -> None:
 
     async def start(_: web.Application) -> None:
         try:
+            # The first look reads every workflow; later ones only what has changed.
+            await asyncio.to_thread(graphs.users)
             await service.start()
         except Exception:
             log.exception("The local service could not be started")

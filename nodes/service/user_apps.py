@@ -13,6 +13,7 @@ from typing import Any
 from ...wan.errors import WanError
 from ...wan.params import Param
 from ...wan.params.table import App
+from ...wan.service.problems import ApiError, FieldError
 from .. import host_server
 from .app_params import FILE_KINDS, LOADERS, AppInput, as_param, check_name
 from .graphs import Editor, Filled
@@ -21,7 +22,7 @@ log = logging.getLogger("wan_local")
 
 NAMESPACE = "local"
 INPUT, OUTPUT = "WanLocalAppInput", "WanLocalAppOutput"
-_MAX_BYTES = 10_000_000
+_MAX_BYTES = 2_000_000
 _MAX_FILES = 1000
 
 
@@ -76,7 +77,10 @@ class UserApps:
 
 def _read(path: Path) -> UserApp | None:
     try:
-        graph = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if OUTPUT not in text:  # most of them
+            return None
+        graph = json.loads(text)
         if not _is_graph(graph):
             return None
         return make_app(path.stem, graph)
@@ -135,6 +139,8 @@ def fill_user_app(
         values: every parameter; None where nothing is given.
         link: puts the file of a parameter into the input folder and gives its name there.
         prefix: folder of the results.
+    Raises:
+        ApiError: a text would make a loader leave its folder.
     """
     editor = Editor(copy.deepcopy(dict(user_app.graph)))
     for key, node in _of_kind(editor.graph, INPUT).items():
@@ -147,6 +153,8 @@ def fill_user_app(
             loader = editor.add(kind, given.name)
             editor.set(loader, socket, link(given.name, value), given.name)
             value = [loader, 0]
+        if isinstance(value, str):
+            _refuse_paths(editor.graph, key, given.name, value)
         _replace(editor, key, value, given.name)
         del editor.graph[key]
     for name, key in user_app.outputs.items():
@@ -162,6 +170,23 @@ def _replace(editor: Editor, key: str, value: Any, parameter: str) -> None:
                 del node["inputs"][name]  # as if nothing were connected
             elif link == [key, 0]:
                 editor.set(other, name, copy.copy(value), parameter)
+
+
+def _refuse_paths(graph: Mapping[str, Mapping], key: str, parameter: str, value: str) -> None:
+    """Keep a caller's text from naming files of the machine: older hosts load what they are told.
+
+    Raises:
+        ApiError: it leads out of the folder that a loader looks into, or into another one.
+    """
+    loads = any(
+        "load" in node["class_type"].lower() and [key, 0] in node["inputs"].values()
+        for node in graph.values()
+    )
+    parts = value.replace("\\", "/").split("/")
+    leads_away = ".." in parts or parts[0] in ("", "~") or ":" in parts[0] or value.endswith("]")
+    if loads and leads_away:
+        text = f"{parameter} may only name a file in the folder that the workflow loads from"
+        raise ApiError("validation_error", text, [FieldError(parameter, "invalid", text)])
 
 
 def _of_kind(graph: Mapping[str, Mapping], kind: str) -> dict[str, Mapping]:

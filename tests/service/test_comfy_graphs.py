@@ -151,3 +151,48 @@ def test_a_lora_is_only_taken_from_its_folder(loras, value):
     with pytest.raises(ApiError) as refused:
         filled(I2V_APP.name, {**I2V, "lora_file": value})
     assert refused.value.code in ("validation_error", "requirements_not_met")
+
+
+@pytest.fixture
+def weights(stand_in, tiny):
+    """The miniatures as a user keeps real weights."""
+    import shutil
+
+    made = []
+    for folder in ("diffusion_models", "text_encoders", "vae", "clip_vision"):
+        target = stand_in.models_dir / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for path in (tiny / "comfyui" / folder).glob("*.safetensors"):
+            made.append(target / path.name)
+            shutil.copyfile(path, made[-1])
+    yield stand_in.models_dir
+    for path in made:
+        path.unlink(missing_ok=True)
+
+
+def test_weights_are_chosen_by_what_they_are(weights):
+    def model(app, **more):
+        values = validate(APPS[app], {**GIVEN[app], **more})
+        return choose(app, values, False).model
+
+    plain = model(I2V_APP.name)
+    assert plain["model"] == "wan2.1_i2v_tiny.safetensors" and plain["vae"] == "auto"
+    assert "flf2v" in model(I2V_APP.name, end_frame="e.png")["model"]
+    usual = weights / "diffusion_models" / "wan2.1_i2v_480p_14B_fp16.safetensors"
+    usual.write_bytes((weights / "diffusion_models" / plain["model"]).read_bytes())
+    try:
+        assert model(I2V_APP.name)["model"] == usual.name  # the one that the graph names
+    finally:
+        usual.unlink()
+
+
+def test_missing_encoders_are_named(weights):
+    from wan_local.wan.service.problems import ApiError
+
+    for path in (weights / "vae").iterdir():
+        path.unlink()
+    with pytest.raises(ApiError) as refused:
+        choose(I2V_APP.name, validate(I2V_APP, I2V), False)
+    assert [(e["key"], e["folder"]) for e in refused.value.errors] == [
+        ("wan_2.1_vae.safetensors", "models/vae")
+    ]

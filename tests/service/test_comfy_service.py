@@ -1,5 +1,6 @@
 """The public SDK, unmodified, against every real ComfyUI that is found, with the tiny models."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -168,6 +169,15 @@ def test_animation_and_replacement(client, mode):
     result = client.run({"app": ANIMATE, "input": given})
     assert result["status"] == COMPLETED
     assert frames_in(result["output"]["output_video"]) == 12
+
+
+def test_the_asynchronous_client(comfy):
+    async def run():
+        client = inferencesh.async_inference(api_key=KEY, base_url=comfy.base_url)
+        given = {**SMALL, "input_image": str(ASSETS / "sample.png"), "seed": 13}
+        return await client.run({"app": I2V, "input": given})
+
+    assert asyncio.run(run())["status"] == COMPLETED
 
 
 def test_all_missing_fields_are_named_at_once(client):

@@ -96,3 +96,43 @@ def test_a_workflow_that_contradicts_itself_is_no_app(tmp_path, caplog):
     (tmp_path / "w.json").write_text(json.dumps(wrong))
     assert UserApps(lambda: [tmp_path]).all() == {}
     assert "w.json is no app" in caplog.text and "'lots'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("sub/a.png", True),
+        ("../../secret.png", False),
+        ("/etc/passwd", False),
+        ("C:\\secret.png", False),
+        ("..\\secret.png", False),
+        ("a.png [output]", False),
+        ("~/a.png", False),
+    ],
+)
+def test_a_text_cannot_make_a_loader_leave_its_folder(value, fits):
+    from wan_local.wan.service.problems import ApiError
+
+    graph = {
+        "1": app_input("name", "text"),
+        "2": node("LoadImage", image=["1", 0]),
+        "3": node("WanLocalAppOutput", name="result", filename_prefix="x", value=["2", 0]),
+    }
+    found = make_app("w", graph)
+    if fits:
+        filled = fill_user_app(found, {"name": value}, None, "p")
+        assert filled.graph["2"]["inputs"]["image"] == value
+        return
+    with pytest.raises(ApiError) as refused:
+        fill_user_app(found, {"name": value}, None, "p")
+    assert refused.value.errors[0].field == "name"
+
+
+def test_a_text_that_loads_nothing_may_say_anything():
+    graph = {
+        "1": app_input("words", "text"),
+        "2": node("WanLocalPromptEncode", prompt=["1", 0]),
+        "3": node("WanLocalAppOutput", name="result", filename_prefix="x", value=["2", 0]),
+    }
+    filled = fill_user_app(make_app("w", graph), {"words": "../ and [so on]"}, None, "p")
+    assert filled.graph["2"]["inputs"]["prompt"] == "../ and [so on]"
