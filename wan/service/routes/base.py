@@ -19,7 +19,8 @@ log = logging.getLogger("wan_local")
 
 Answer = Any
 Handler = Callable[[web.Request], Awaitable[Answer]]
-KEY_ID = "wan_local_key_id"
+# aiohttp warns of plain texts from 3.14 on, and knows nothing else before.
+KEY_ID: Any = web.RequestKey("key_id", str) if hasattr(web, "RequestKey") else "key_id"
 _CHUNK = 1 << 16
 
 

@@ -39,6 +39,7 @@ class LoopListener:
         self._timings: dict[str, list[tuple[str, float, float]]] = {}
         self._waiting: asyncio.Queue[Callable[[], Awaitable[Any]]] = asyncio.Queue()
         self._saver = asyncio.create_task(self._save_in_order())
+        self._is_deaf = False
         self.order: list[str] = []
         """Ids of waiting tasks, next one first."""
 
@@ -67,7 +68,8 @@ class LoopListener:
         self._hop(self._ended, task_id, outcome)
 
     async def close(self) -> None:
-        """Save what was said, then hear nothing more."""
+        """Hear nothing more, and save what was said."""
+        self._is_deaf = True
         await self._waiting.join()
         self._saver.cancel()
         with suppress(asyncio.CancelledError):
@@ -76,7 +78,11 @@ class LoopListener:
     def _hop(self, what: Callable, *values: Any) -> None:
         # RuntimeError: the loop is closed, so nobody listens.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(what, *values)
+            self._loop.call_soon_threadsafe(self._hear, what, *values)
+
+    def _hear(self, what: Callable, *values: Any) -> None:
+        if not self._is_deaf:
+            what(*values)
 
     def _status(self, task_id: str, status: Status) -> None:
         live = self._live.get(task_id)

@@ -73,6 +73,7 @@ class TaskManager:
         """Take up what an earlier process left, in the order in which it came."""
         self._listener = LoopListener(self._live, self._store, self._end)
         await self._executor.start(self._listener)
+        before: LiveTask | None = None
         for task in await self._store.open_tasks():
             if task.cancel_asked:
                 await self._endings.end(task, Outcome(Status.CANCELLED))
@@ -81,16 +82,19 @@ class TaskManager:
             else:
                 task.status = Status.RECEIVED
                 task.progress, task.stage = 0.0, ""
-                self._starter.begin_later(self._add_live(task))
+                live = self._add_live(task)
+                is_immediate = self._starter.is_immediate(task)
+                self._starter.begin_later(live, before if is_immediate else None)
+                before = live if is_immediate else before
 
     async def close(self) -> None:
         """Stop; open tasks are taken up by the next start."""
         for live in self._live.values():
             if live.work:
                 live.work.cancel()
-        await self._executor.close()
         if self._listener:
             await self._listener.close()
+        await self._executor.close()
 
     def position(self, task_id: str) -> int:
         """Place in the queue, from 1; 0 if it does not wait there."""

@@ -51,14 +51,20 @@ class Starter:
         """Whether nothing has to be waited for."""
         return not task.run_at and not any(map(is_address, task.input.values()))
 
-    def begin_later(self, live: LiveTask) -> None:
-        """Begin in the background; what goes wrong fails the task."""
-        live.work = asyncio.create_task(self._begin(live))
+    def begin_later(self, live: LiveTask, before: LiveTask | None = None) -> None:
+        """Begin in the background; what goes wrong fails the task.
 
-    async def _begin(self, live: LiveTask) -> None:
+        Args:
+            before: a task that comes to the executor first.
+        """
+        live.work = asyncio.create_task(self._begin(live, before))
+
+    async def _begin(self, live: LiveTask, before: LiveTask | None) -> None:
         """Wait for its time, fetch its files, submit it; what goes wrong fails it."""
         task = live.task
         try:
+            if before is not None and before.work is not None:
+                await asyncio.wait([before.work])
             if task.run_at and task.run_at > now():
                 task.stage = f"waits until {iso(task.run_at)}"
                 while (wait := (task.run_at - now()).total_seconds()) > 0:
@@ -110,6 +116,7 @@ class Starter:
         except BaseException:
             live.is_submitted = False
             raise
+        await asyncio.sleep(0)  # what the executor told meanwhile is heard
         live.changed()
 
 
