@@ -16,6 +16,7 @@ class ScriptedExecutor:
         self.make_result = make_result
         self.script = None
         self.refuse = None
+        self.is_closed = False
         self.jobs, self.cancelled = [], []
         self.waiting, self.running = [], None
         self.listener = self.worker = None
@@ -44,6 +45,7 @@ class ScriptedExecutor:
             self.running[1].cancel()
 
     async def close(self):
+        self.is_closed = True
         tasks = [task for task in (self.worker, self.running and self.running[1]) if task]
         for task in tasks:
             task.cancel()
@@ -61,7 +63,7 @@ class ScriptedExecutor:
             try:
                 outcome = await task
             except asyncio.CancelledError:
-                if not task.cancelled():
+                if self.is_closed or not task.cancelled():
                     raise
                 outcome = Outcome(Status.CANCELLED)
             self.running = None
