@@ -195,12 +195,13 @@ def test_a_job_that_is_nowhere_ends_as_cancelled_and_is_told_once(server):
 
 
 def test_a_cancel_before_the_job_is_queued_keeps_it_out_of_the_queue(server):
-    begun, release = threading.Event(), threading.Event()
+    begun, release, went_on = threading.Event(), threading.Event(), []
 
     def slow(job, links, prefix, reporter):
         begun.set()
         release.wait(10)
         reporter.check_cancelled()
+        went_on.append(1)
         return fill(job, links, prefix, reporter)
 
     async def scene(executor, told):
@@ -212,7 +213,7 @@ def test_a_cancel_before_the_job_is_queued_keeps_it_out_of_the_queue(server):
 
     told = play(scene, slow, lambda job: True)
     assert [outcome.status for _, outcome in told.ends] == [Status.CANCELLED]
-    assert server.bodies == [] and server.sockets == {}
+    assert went_on == [] and server.bodies == [] and server.sockets == {}
 
 
 def test_a_refused_graph_leaves_nothing_behind(server):
