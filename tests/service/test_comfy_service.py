@@ -200,7 +200,7 @@ def test_a_download_does_not_hold_up_the_answer_and_fails_the_task(comfy, client
 
 
 def test_progress_rises_and_a_preview_is_there(comfy, client, picture):
-    task_id = begin(client, picture, seed=21, num_inference_steps=12, tea_cache=0)
+    task_id = begin(client, picture, seed=21, num_inference_steps=LONG, tea_cache=0)
     headers = {"Authorization": f"Bearer {KEY}"}
     seen, pictures = [], []
     with requests.get(
@@ -214,9 +214,9 @@ def test_progress_rises_and_a_preview_is_there(comfy, client, picture):
             if event["preview"] and not pictures:
                 pictures.append(requests.get(event["preview"], timeout=60))
     shares = [event["progress"] for event in seen]
-    assert shares == sorted(shares) and shares[-1] == 100 and len(set(shares)) > 5
+    assert shares == sorted(shares) and shares[-1] == 100 and len(set(shares)) > 3
     stages = {event["stage"] for event in seen}
-    assert any(stage.startswith("Wan Sampler ") and "/12" in stage for stage in stages)
+    assert any(stage.startswith("Wan Sampler ") and f"/{LONG}" in stage for stage in stages)
     assert pictures[0].status_code == 200 and pictures[0].content[:2] == b"\xff\xd8"
 
 
