@@ -56,7 +56,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     tiny.add_argument("folder", type=Path, metavar="DIR", help="made if it does not exist")
     tiny.set_defaults(command=_make_tiny)
+    _add_serve(commands)
     return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    try:
+        from .serve import add_serve
+    except ImportError:  # aiohttp is not installed, and nobody but these commands needs it
+        return
+    add_serve(commands)
 
 
 def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
@@ -94,6 +103,12 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         help="leave parameters and seed out of the file",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="let a server run it, for example http://127.0.0.1:8600/infsh; --models and --device "
+        "are then the server's matter",
+    )
     parser.set_defaults(command=_run, app=app)
 
 
@@ -141,6 +156,8 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.server:
+        return _run_remotely(options)
     from .tiny import MINIMUMS
 
     is_tiny = options.models == "tiny"
@@ -162,6 +179,17 @@ def _run(options: argparse.Namespace) -> int:
     )
     if result.is_tiny:
         print("Made by the tiny random-weight models: the picture is noise by nature.")
+    return 0
+
+
+def _run_remotely(options: argparse.Namespace) -> int:
+    from .remote import run_remote
+    from .terminal import TerminalReporter
+
+    inputs = read_inputs(options.input)
+    with TerminalReporter() as reporter:
+        result = run_remote(options.app, inputs, options.server, options.out, reporter)
+    print(f"{result.path}\nseed {result.seed}, task {result.task_id}")
     return 0
 
 

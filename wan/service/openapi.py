@@ -224,11 +224,12 @@ _STREAM = {
 _BYTES = {"*/*": {"type": "string", "format": "binary"}}
 
 
-def _paths() -> dict[str, dict[str, Json]]:
-    task, result, file = _ref("Task"), _ref("TaskResult"), _ref("File")
+def _app_paths() -> dict[str, dict[str, Json]]:
     return {
         "/apps/run": {
-            "post": _operation("Run an app", result, body="RunRequest", more=(409, 410, 412, 507))
+            "post": _operation(
+                "Run an app", _ref("TaskResult"), body="RunRequest", more=(409, 410, 412, 507)
+            )
         },
         "/apps/list": {"post": _operation("List the apps", _page("App"), body="ListRequest")},
         "/apps/{app_id}": {"get": _operation("An app by its id", _ref("App"))},
@@ -236,6 +237,12 @@ def _paths() -> dict[str, dict[str, Json]]:
         "/apps/{app_id}/versions/{version_id}": {
             "get": _operation("A version of an app", {"type": "object"})
         },
+    }
+
+
+def _task_paths() -> dict[str, dict[str, Json]]:
+    task, result, file = _ref("Task"), _ref("TaskResult"), _ref("File")
+    return {
         "/tasks/list": {"post": _operation("List tasks", _page("Task"), body="ListRequest")},
         _TASK: {
             "get": _operation("A task", task),
@@ -255,6 +262,12 @@ def _paths() -> dict[str, dict[str, Json]]:
             "get": _operation("Files of a task", _list(file), query=_ROLE),
             "delete": _operation("Delete files of a task", _DELETED, query=_ROLE, more=(409,)),
         },
+    }
+
+
+def _file_paths() -> dict[str, dict[str, Json]]:
+    file = _ref("File")
+    return {
         "/files": {
             "post": _operation(
                 "Declare files to upload", _list(file), status=201, body="FileRequest", more=(507,)
@@ -277,6 +290,11 @@ def _paths() -> dict[str, dict[str, Json]]:
         "/files/{file_id}/content/{filename}": {
             "get": _operation("The bytes of a file", more=(416,), is_open=True, raw=_BYTES)
         },
+    }
+
+
+def _session_paths() -> dict[str, dict[str, Json]]:
+    return {
         "/sessions": {"get": _operation("List sessions", _list(_ref("Session")))},
         _SESSION: {
             "get": _operation("A session", _ref("Session"), more=(410,)),
@@ -294,7 +312,7 @@ def document(prefix: str) -> Json:
     Args:
         prefix: of the service, for example "/infsh".
     """
-    paths = _paths()
+    paths = {**_app_paths(), **_task_paths(), **_file_paths(), **_session_paths()}
     for path, operations in paths.items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         if names:

@@ -19,7 +19,7 @@ from .openapi import document
 from .page import page_routes
 from .problems import ApiError
 from .render import Renderer
-from .routes import Door, app_routes, file_routes, session_routes, task_routes
+from .routes import Door, TaskRoutes, app_routes, file_routes, session_routes
 from .settings import Settings
 from .store import Store
 from .store.database import Database
@@ -91,7 +91,7 @@ class Service:
 
         return [
             *app_routes(door, catalog, self.tasks, renderer),
-            *task_routes(door, self.store, self.tasks, renderer),
+            *TaskRoutes(door, self.store, self.tasks, renderer).routes(),
             *file_routes(door, self.store, self.files, links, renderer),
             *session_routes(door, self.tasks.sessions),
             door.route("GET", "/openapi.json", openapi, is_open=True),

@@ -4,6 +4,6 @@ from .apps import app_routes
 from .base import Door
 from .files import file_routes
 from .sessions import session_routes
-from .tasks import task_routes
+from .tasks import TaskRoutes
 
-__all__ = ["Door", "app_routes", "file_routes", "session_routes", "task_routes"]
+__all__ = ["Door", "TaskRoutes", "app_routes", "file_routes", "session_routes"]

@@ -19,19 +19,39 @@ from .base import KEY_ID, Door, Reply, list_query, origin_of
 _ROLES = ("input", "output")
 
 
-def task_routes(
-    door: Door, store: Store, tasks: TaskManager, renderer: Renderer
-) -> list[web.RouteDef]:
-    """Routes of tasks."""
-    streams: Counter[str] = Counter()
+class TaskRoutes:
+    """Handlers of tasks."""
 
-    async def get(request: web.Request) -> dict[str, Any]:
+    def __init__(self, door: Door, store: Store, tasks: TaskManager, renderer: Renderer) -> None:
+        self._door, self._store, self._tasks, self._renderer = door, store, tasks, renderer
+        self._streams: Counter[str] = Counter()
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        route = self._door.route
+        return [
+            route("POST", "/tasks/list", self.list_tasks),
+            route("GET", "/tasks/{task_id}", self.get),
+            route("DELETE", "/tasks/{task_id}", self.delete),
+            route("GET", "/tasks/{task_id}/status", self.status),
+            route("GET", "/tasks/{task_id}/stream", self.stream),
+            route("GET", "/tasks/{task_id}/logs", self.logs),
+            route("GET", "/tasks/{task_id}/timings", self.timings),
+            route("POST", "/tasks/{task_id}/cancel", self.cancel),
+            route("POST", "/tasks/{task_id}/retry", self.retry),
+            route("GET", "/tasks/{task_id}/files", self.files),
+            route("DELETE", "/tasks/{task_id}/files", self.delete_files),
+            # The id cannot be guessed, and a page's pictures bring no key along.
+            route("GET", "/tasks/{task_id}/preview/{name}", self.preview, is_open=True),
+        ]
+
+    async def get(self, request: web.Request) -> dict[str, Any]:
         """A task."""
-        return await renderer.task(await tasks.get(_id(request)), origin_of(request))
+        return await self._renderer.task(await self._tasks.get(_id(request)), origin_of(request))
 
-    async def status(request: web.Request) -> dict[str, Any]:
+    async def status(self, request: web.Request) -> dict[str, Any]:
         """A task's status."""
-        task = await tasks.get(_id(request))
+        task = await self._tasks.get(_id(request))
         return {
             "id": task.id,
             "status": int(task.status),
@@ -39,91 +59,75 @@ def task_routes(
             "updated_at": iso(task.updated_at),
         }
 
-    async def stream(request: web.Request) -> web.StreamResponse:
+    async def stream(self, request: web.Request) -> web.StreamResponse:
         """Follow a task until it ends."""
-        key_id, most = request[KEY_ID], door.settings.max_streams
-        if streams[key_id] >= most:
+        key_id, most = request[KEY_ID], self._door.settings.max_streams
+        if self._streams[key_id] >= most:
             raise ApiError(
                 "rate_limited",
                 f"{most} streams are open, the most for one key. Close some.",
                 headers={"Retry-After": "10"},
             )
-        streams[key_id] += 1
+        self._streams[key_id] += 1
         try:
-            return await send_stream(request, tasks.follow(_id(request), origin_of(request)))
+            return await send_stream(request, self._tasks.follow(_id(request), origin_of(request)))
         finally:
-            streams[key_id] -= 1
+            self._streams[key_id] -= 1
 
-    async def logs(request: web.Request) -> dict[str, Any]:
+    async def logs(self, request: web.Request) -> dict[str, Any]:
         """What a task said."""
-        task = await tasks.get(_id(request))
+        task = await self._tasks.get(_id(request))
         return {
             "task_id": task.id,
             "status": int(task.status),
-            "events": [event(e) for e in await store.events(task.id)],
-            "logs": [log_line(line) for line in await store.logs(task.id)],
+            "events": [event(e) for e in await self._store.events(task.id)],
+            "logs": [log_line(line) for line in await self._store.logs(task.id)],
         }
 
-    async def timings(request: web.Request) -> dict[str, Any]:
+    async def timings(self, request: web.Request) -> dict[str, Any]:
         """How long its stages took."""
-        task = await tasks.get(_id(request))
-        return _timings(task.id, task.status, await store.events(task.id))
+        task = await self._tasks.get(_id(request))
+        return _timings(task.id, task.status, await self._store.events(task.id))
 
-    async def cancel(request: web.Request) -> dict[str, Any]:
+    async def cancel(self, request: web.Request) -> dict[str, Any]:
         """Cancel a task."""
-        task = await tasks.cancel(_id(request))
-        return renderer.result(task, await renderer.output(task, origin_of(request)))
+        task = await self._tasks.cancel(_id(request))
+        return self._renderer.result(task, await self._renderer.output(task, origin_of(request)))
 
-    async def retry(request: web.Request) -> dict[str, Any]:
+    async def retry(self, request: web.Request) -> dict[str, Any]:
         """Run it again."""
         origin = origin_of(request)
-        task = await tasks.retry(_id(request), origin=origin, key_id=request[KEY_ID])
-        return renderer.result(task)
+        task = await self._tasks.retry(_id(request), origin=origin, key_id=request[KEY_ID])
+        return self._renderer.result(task)
 
-    async def delete(request: web.Request) -> Reply:
+    async def delete(self, request: web.Request) -> Reply:
         """Delete a task."""
         with_files = request.query.get("files", "").lower() in ("true", "1")
-        await tasks.delete(_id(request), with_files)
+        await self._tasks.delete(_id(request), with_files)
         return Reply(status=204)
 
-    async def files(request: web.Request) -> list[dict[str, Any]]:
+    async def files(self, request: web.Request) -> list[dict[str, Any]]:
         """Files of a task."""
-        task = await tasks.get(_id(request))
-        found = await store.files_of(task.id, _role(request))
-        return [renderer.file(file, origin_of(request), role) for role, file in found]
+        task = await self._tasks.get(_id(request))
+        found = await self._store.files_of(task.id, _role(request))
+        return [self._renderer.file(file, origin_of(request), role) for role, file in found]
 
-    async def delete_files(request: web.Request) -> dict[str, Any]:
+    async def delete_files(self, request: web.Request) -> dict[str, Any]:
         """Delete files of a task."""
-        return await tasks.delete_files(_id(request), _role(request))
+        return await self._tasks.delete_files(_id(request), _role(request))
 
-    async def list_tasks(request: web.Request) -> dict[str, Any]:
-        """List tasks."""
-        page = await store.tasks(list_query(await door.body(request)))
-        now = [await tasks.get(task.id) for task in page.items]
-        rendered = await renderer.tasks(now, origin_of(request))
+    async def list_tasks(self, request: web.Request) -> dict[str, Any]:
+        """List self._tasks."""
+        page = await self._store.tasks(list_query(await self._door.body(request)))
+        now = [await self._tasks.get(task.id) for task in page.items]
+        rendered = await self._renderer.tasks(now, origin_of(request))
         return {**page.as_json(lambda _: None), "items": rendered}
 
-    async def preview(request: web.Request) -> web.Response:
+    async def preview(self, request: web.Request) -> web.Response:
         """The last preview picture."""
-        picture = tasks.preview(_id(request))
+        picture = self._tasks.preview(_id(request))
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         return web.Response(body=picture, content_type="image/jpeg", headers=headers)
-
-    return [
-        door.route("POST", "/tasks/list", list_tasks),
-        door.route("GET", "/tasks/{task_id}", get),
-        door.route("DELETE", "/tasks/{task_id}", delete),
-        door.route("GET", "/tasks/{task_id}/status", status),
-        door.route("GET", "/tasks/{task_id}/stream", stream),
-        door.route("GET", "/tasks/{task_id}/logs", logs),
-        door.route("GET", "/tasks/{task_id}/timings", timings),
-        door.route("POST", "/tasks/{task_id}/cancel", cancel),
-        door.route("POST", "/tasks/{task_id}/retry", retry),
-        door.route("GET", "/tasks/{task_id}/files", files),
-        door.route("DELETE", "/tasks/{task_id}/files", delete_files),
-        # The id cannot be guessed, and a page's pictures bring no key along.
-        door.route("GET", "/tasks/{task_id}/preview/{name}", preview, is_open=True),
-    ]
 
 
 def _id(request: web.Request) -> str:

@@ -1,0 +1,131 @@
+"""`python -m wan serve`: the hosted apps' API on this machine, without ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from .errors import InputError
+from .params import APPS
+from .service.catalog import Catalog, catalog_app
+from .service.keys import Keys
+from .service.service import Service
+from .service.settings import Settings
+from .service.worker import WorkerExecutor
+from .tiny import MINIMUMS
+
+DEFAULT_PORT = 8600
+DEFAULT_DATA = Path.home() / ".local" / "share" / "wan_local" / "service"
+_CLOSE_SECONDS = 2.0
+
+
+def add_serve(commands: argparse._SubParsersAction) -> None:
+    """Add the commands `serve` and `worker`."""
+    serve = commands.add_parser(
+        "serve",
+        help="answer the hosted apps' API on this machine",
+        description="Answer the API of the hosted apps with your own weights, without ComfyUI. "
+        "The key is WAN_LOCAL_API_KEY, or in the file that is named when it starts.",
+    )
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default %(default)s)"
+    )
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
+    serve.add_argument(
+        "--data", type=Path, default=DEFAULT_DATA, metavar="DIR", help="default %(default)s"
+    )
+    serve.set_defaults(command=_serve)
+    # No help: it is for `serve` alone.
+    worker = commands.add_parser("worker")
+    worker.set_defaults(command=_work)
+    for parser in (serve, worker):
+        parser.add_argument("--models", default="tiny", metavar="tiny|DIR")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.models != "tiny" and not Path(options.models).is_dir():
+        raise InputError(
+            what=f"--models {options.models} is no folder.",
+            why="The weights are read from there.",
+            fix="Give the folder of your weights, or tiny.",
+        )
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    is_local = _is_loopback(options.host)
+    settings = Settings(options.data.resolve(), listens_on_loopback=is_local)
+    keys = Keys.load(settings.data)
+    is_tiny = options.models == "tiny"
+    apps = [app.widened(MINIMUMS) if is_tiny else app for app in APPS.values()]
+    executor = WorkerExecutor(options.models, options.device)
+    service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
+    app = web.Application()
+    app.router.add_routes(service.routes())
+    runner = web.AppRunner(app, shutdown_timeout=_CLOSE_SECONDS)
+    await runner.setup()
+    await service.start()
+    try:
+        site = web.TCPSite(runner, options.host, options.port)
+        await _listen(site, options)
+        _tell(runner.addresses[0][1], options.host, settings, keys)
+        await _until_stopped()
+    finally:
+        await service.close()
+        await runner.cleanup()
+    return 0
+
+
+async def _listen(site: web.TCPSite, options: argparse.Namespace) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        raise InputError(
+            what=f"{options.host}:{options.port} cannot be listened on ({error.strerror}).",
+            why="Requests arrive there.",
+            fix="Use another --port, or 0 for any that is free.",
+        ) from error
+
+
+def _tell(port: int, host: str, settings: Settings, keys: Keys) -> None:
+    name = f"[{host}]" if ":" in host else host
+    where = f"in {keys.path}" if keys.path else "that of WAN_LOCAL_API_KEY"
+    print(f"http://{name}:{port}{settings.prefix}\nThe API key is {where}", flush=True)
+    if not settings.listens_on_loopback:
+        print(
+            "Other machines can reach this without TLS: keys and files travel in the open. Put a "
+            "proxy with TLS before it.",
+            file=sys.stderr,
+        )
+
+
+async def _until_stopped() -> None:
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows; there an interrupt arrives as an exception
+            loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _work(options: argparse.Namespace) -> int:
+    from .worker import run_worker
+
+    return run_worker(options.models, options.device)

@@ -1,0 +1,174 @@
+"""The process that runs the jobs of `python -m wan serve`: JSON lines in, JSON lines out.
+
+In come {"run": {task_id, app, values, folder}} and {"cancel": task_id}; out go {"kind": ...} for
+status, progress, log, preview and ended. The input ends when the server does, and so does this.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import Cancelled, UpsamplingError, WanError
+from .payloads import WanModel
+from .progress import Preview
+from .service.progress import JobProgress
+from .service.statuses import Status
+
+log = logging.getLogger("wan_local")
+
+
+class Worker:
+    """Runs jobs one after the other and keeps their models.
+
+    Args:
+        models: "tiny", or a folder of weights.
+        device: "auto" or a torch device.
+        out: where messages go.
+    """
+
+    def __init__(self, models: str, device: str, out: TextIO) -> None:
+        self._models, self._device, self._out = models, device, out
+        self._jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+        self._kept: dict[tuple[str, bool], WanModel] = {}
+        self._lock = threading.Lock()
+
+    def listen(self, lines: TextIO) -> None:
+        """Take messages until there are no more, then end the process."""
+        for line in lines:
+            message = json.loads(line)
+            if "cancel" in message:
+                self._cancelled.add(message["cancel"])
+            else:
+                self._jobs.put(message["run"])
+        os._exit(0)  # the server is gone; whatever computes here would compute for nobody
+
+    def work(self) -> None:
+        """Run jobs forever."""
+        while True:
+            job = self._jobs.get()
+            self.tell("ended", job["task_id"], **self._run(job))
+
+    def tell(self, kind: str, task_id: str, **facts: Any) -> None:
+        """Send a message."""
+        text = json.dumps({"kind": kind, "task_id": task_id, **facts})
+        with self._lock:
+            self._out.write(text + "\n")
+            self._out.flush()
+
+    def is_cancelled(self, task_id: str) -> bool:
+        """Whether the server wants it to stop."""
+        return task_id in self._cancelled
+
+    def _run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts of its end."""
+        try:
+            return self._make(job)
+        except Cancelled:
+            return {"status": Status.CANCELLED}
+        except WanError as error:
+            text = " ".join(str(error).split())
+            return {"status": Status.FAILED, "error": text}
+        except MemoryError:
+            text = "The memory of this machine is not enough. Use fewer frames or a smaller size."
+            return {"status": Status.FAILED, "error": text}
+        except Exception as error:
+            log.exception("A job failed")
+            first = (str(error).splitlines() or [""])[0]
+            return {"status": Status.FAILED, "error": f"{type(error).__name__}: {first}"}
+
+    def _make(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        from .app import RUNNERS
+        from .params import APPS
+        from .terminal import surroundings
+
+        name = job["app"].rpartition("/")[2]
+        reporter = WorkerReporter(self, job["task_id"], name)
+        reporter.check_cancelled()
+        self.tell("status", job["task_id"], status=Status.SETTING_UP)
+        values = dict(job["values"])
+        model = self._model(name, values.get("offload_model", True))
+        out = Path(job["folder"]) / "video.mp4"
+        around = surroundings(self._models, model, out)
+        output = APPS[name].output
+        try:
+            result = RUNNERS[name](values, model, out, reporter, around)
+        except UpsamplingError as error:  # the video without it is there, and worth having
+            reporter.note(" ".join(str(error).split()))
+            return {"status": Status.COMPLETED, "files": {output: str(error.saved)}}
+        facts = {
+            "width": result.width,
+            "height": result.height,
+            "frames": result.num_frames,
+            "fps": result.fps,
+            "seconds": result.seconds,
+        }
+        return {"status": Status.COMPLETED, "files": {output: str(result.path)}, "facts": facts}
+
+    def _model(self, app: str, offload: bool) -> WanModel:
+        from .terminal import open_models
+
+        key = (app, offload)
+        if key not in self._kept:
+            self._kept.clear()  # of two models one would not fit
+            self._kept[key] = open_models(self._models, self._device, app, offload)
+        return self._kept[key]
+
+
+class WorkerReporter:
+    """Sends what a run reports, and cancels it when the server wants so."""
+
+    def __init__(self, worker: Worker, task_id: str, app: str) -> None:
+        self._worker, self._task_id = worker, task_id
+        self._progress = JobProgress(app)
+        self._said = ""
+
+    def start(self, phase: str, total: int) -> None:
+        """A phase begins."""
+        status = Status.UPLOADING if phase == "save video" else Status.RUNNING
+        self._worker.tell("status", self._task_id, status=status)
+        self._progress.start(phase, total)
+        self._tell(0)
+
+    def update(self, done: int, preview: Preview | None = None) -> None:
+        """Items of the phase are done."""
+        self.check_cancelled()
+        self._progress.update(done)
+        self._tell(done)
+
+    def check_cancelled(self) -> None:
+        """Raise if the server wants it to stop."""
+        if self._worker.is_cancelled(self._task_id):
+            raise Cancelled
+
+    def note(self, text: str) -> None:
+        """A line of the log."""
+        self._worker.tell("log", self._task_id, text=text)
+
+    def status(self, text: str) -> None:
+        """What is happening now."""
+        self._said = text
+
+    def _tell(self, done: int) -> None:
+        stage = self._said or self._progress.stage(done)
+        self._said = ""
+        self._worker.tell("progress", self._task_id, share=self._progress.share, stage=stage)
+
+
+def run_worker(models: str, device: str) -> int:
+    """Serve jobs from stdin until it ends."""
+    # Messages have a channel of their own: whatever libraries print goes to stderr.
+    out = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
+    os.dup2(2, 1)
+    worker = Worker(models, device, out)
+    threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
+    worker.work()
+    return 0
