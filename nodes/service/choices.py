@@ -82,12 +82,17 @@ def choose(
     return Files(**chosen)
 
 
-def find_lora(value: str, reporter: Reporter | None = None) -> str:
+def find_lora(value: str | Path, reporter: Reporter | None = None) -> str:
     """The name in the drop-down of Wan LoRA that `lora_file` means.
 
     Raises:
         ApiError: it is not there, leads elsewhere, or downloads are switched off.
     """
+    if isinstance(value, Path):
+        text = "lora_file: an uploaded LoRA cannot be used inside ComfyUI. Put the file into "
+        text += "models/loras and give its name."
+        field = {"field": "lora_file", "code": "invalid", "message": text}
+        raise ApiError("validation_error", text, [field])
     folders = host.folders_of("loras")
     try:
         path = resolve_lora(
