@@ -26,6 +26,19 @@ more frames per second and wants
 """
 
 REPACKAGED = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+ENCODERS_AND_VAE = (
+    (
+        "umt5_xxl_fp16.safetensors",
+        f"{REPACKAGED}/text_encoders/umt5_xxl_fp16.safetensors",
+        "text_encoders",
+    ),
+    ("wan_2.1_vae.safetensors", f"{REPACKAGED}/vae/wan_2.1_vae.safetensors", "vae"),
+    (
+        "clip_vision_h.safetensors",
+        f"{REPACKAGED}/clip_vision/clip_vision_h.safetensors",
+        "clip_vision",
+    ),
+)
 
 
 @dataclass(frozen=True)

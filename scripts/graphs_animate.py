@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from graph import (
     AUTO,
-    REPACKAGED,
+    ENCODERS_AND_VAE,
     TINY_ANIMATE,
     UPSAMPLE,
     UPSAMPLE_NOTE,
@@ -24,17 +24,7 @@ _REPACKAGED_22 = (
 _RELIGHT = "WanAnimate_relight_lora_fp16.safetensors"
 ANIMATE_MODELS = (
     (_ANIMATE, f"{_REPACKAGED_22}/diffusion_models/{_ANIMATE}", "diffusion_models"),
-    (
-        "umt5_xxl_fp16.safetensors",
-        f"{REPACKAGED}/text_encoders/umt5_xxl_fp16.safetensors",
-        "text_encoders",
-    ),
-    ("wan_2.1_vae.safetensors", f"{REPACKAGED}/vae/wan_2.1_vae.safetensors", "vae"),
-    (
-        "clip_vision_h.safetensors",
-        f"{REPACKAGED}/clip_vision/clip_vision_h.safetensors",
-        "clip_vision",
-    ),
+    *ENCODERS_AND_VAE,
 )
 RELIGHT_MODELS = (
     (

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from graph import (
     AUTO,
+    ENCODERS_AND_VAE,
     REPACKAGED,
     TINY,
     UPSAMPLE,
@@ -21,17 +22,7 @@ I2V_MODELS = (
         f"{REPACKAGED}/diffusion_models/wan2.1_i2v_480p_14B_fp16.safetensors",
         "diffusion_models",
     ),
-    (
-        "umt5_xxl_fp16.safetensors",
-        f"{REPACKAGED}/text_encoders/umt5_xxl_fp16.safetensors",
-        "text_encoders",
-    ),
-    ("wan_2.1_vae.safetensors", f"{REPACKAGED}/vae/wan_2.1_vae.safetensors", "vae"),
-    (
-        "clip_vision_h.safetensors",
-        f"{REPACKAGED}/clip_vision/clip_vision_h.safetensors",
-        "clip_vision",
-    ),
+    *ENCODERS_AND_VAE,
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..progress import Reporter
 
 MUCH_MEMORY = 2_000_000_000
 """Bytes of one video from which on the user is told."""
+_MADV_POPULATE_WRITE = 23  # of Linux 5.14 and newer; Python has no name for it
 _NAMED = 5  # frame numbers in a note
 # So few rows stay in a core's cache from the first step of a conversion to its last, which makes
 # it twice as fast as with whole frames (bench/video.py).
@@ -156,12 +158,15 @@ def _memory(size: int) -> Tensor:
     """So many bytes.
 
     The system hands out memory page by page on the first writing, which costs more than copying a
-    frame. Linux can be asked for all at once, as long as that is not so much that nobody could
-    cancel meanwhile; elsewhere NumPy asks for large pages.
+    frame. Linux can be asked for large pages, and for all at once as long as that is not so much
+    that nobody could cancel meanwhile; elsewhere NumPy does what it can.
     """
-    if 0 < size < MUCH_MEMORY and hasattr(mmap, "MAP_POPULATE"):
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-        return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=torch.uint8)
+    if 0 < size < MUCH_MEMORY and hasattr(mmap, "MADV_HUGEPAGE"):
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for advice in (mmap.MADV_HUGEPAGE, _MADV_POPULATE_WRITE):
+            with suppress(OSError):  # advice that this kernel does not take
+                room.madvise(advice)
+        return torch.frombuffer(room, dtype=torch.uint8)
     return torch.from_numpy(np.empty(size, np.uint8))
 
 
