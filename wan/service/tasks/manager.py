@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ..catalog import Catalog
+from ..catalog import Catalog, CatalogApp
 from ..executor import Executor, Outcome
 from ..files import FileStore
 from ..files.intake import check_space
@@ -125,8 +125,7 @@ class TaskManager:
             return earlier, []
         self._expect_room(key_id)
         await asyncio.to_thread(check_space, self._jobs, 0, self._settings)
-        values, warnings = await self._inputs.read(app, request.input, origin=origin, key_id=key_id)
-        webhook = await self._webhooks.check(request.webhook) if request.webhook else None
+        values, warnings = await self._read(app, request, origin, key_id)
         session = await self.sessions.for_run(
             request.session, app.full_name, request.session_timeout, key_id
         )
@@ -136,7 +135,7 @@ class TaskManager:
             app.full_name,
             app.version_id,
             values,
-            webhook=webhook,
+            webhook=request.webhook,
             session_id=session,
             setup=request.setup,
             metadata=request.metadata,
@@ -285,6 +284,27 @@ class TaskManager:
         if not live.task.status.is_terminal:
             state["updated_at"] = iso(now())
         return state
+
+    async def _read(
+        self, app: CatalogApp, request: RunRequest, origin: str, key_id: str
+    ) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        """Checked values and warnings; what is wrong with input and webhook is raised together."""
+        wrong: list[Any] = []
+        try:
+            if request.webhook:
+                await self._webhooks.check(request.webhook)
+        except ApiError as error:
+            wrong = error.errors
+        try:
+            found = await self._inputs.read(app, request.input, origin=origin, key_id=key_id)
+        except ApiError as error:
+            if error.code != "validation_error" or not wrong:
+                raise
+            wrong = [*error.errors, *wrong]
+        if wrong:
+            detail = "; ".join(error.message.rstrip(".") for error in wrong)
+            raise ApiError("validation_error", detail, wrong)
+        return found
 
     async def _repeated(self, key_id: str, idempotency: tuple[str, str] | None) -> Task | None:
         if idempotency is None:
