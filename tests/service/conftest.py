@@ -1,6 +1,7 @@
 """A service on a free port, in a thread, over an executor that tests steer."""
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
 
@@ -8,14 +9,13 @@ import pytest
 import requests
 from aiohttp import web
 from scripted_executor import ScriptedExecutor
+from serve_process import KEY
 from small_media import small_picture, small_video
 from wan_local.wan.params import APPS
 from wan_local.wan.service.catalog import Catalog, catalog_app
 from wan_local.wan.service.keys import Keys
 from wan_local.wan.service.service import Service
 from wan_local.wan.service.settings import Settings
-
-KEY = "inf_of_these_tests"
 
 
 class Running:
@@ -98,8 +98,6 @@ class Running:
 
     def wait(self, task_id):
         """Follow a task to its end; its last state."""
-        import json
-
         path = f"/tasks/{task_id}/stream"
         with self.ask("GET", path, stream=True) as answer:
             assert answer.ok, answer.text

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import requests
-from conftest import KEY
+from serve_process import KEY
 
 JSON = {"Content-Type": "application/json"}
 

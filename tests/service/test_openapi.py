@@ -3,9 +3,9 @@
 import pytest
 
 schemathesis = pytest.importorskip("schemathesis")
-from conftest import KEY  # noqa: E402
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from schemathesis.specs.openapi.checks import response_schema_conformance  # noqa: E402
+from serve_process import KEY  # noqa: E402
 
 
 def test_every_route_is_described(service):
