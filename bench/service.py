@@ -22,13 +22,13 @@ from pathlib import Path
 
 import requests
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from wan.service.records import Task
 from wan.service.statuses import Status
 from wan.service.store import Store
 
+ROOT = Path(__file__).resolve().parents[1]
 KEY = "inf_of_this_bench"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
