@@ -90,7 +90,7 @@ class Renderer:
 
     def _task(self, task: Task, files: dict[str, File], origin: str) -> dict[str, Any]:
         preview = None
-        if task.preview and not task.status.is_terminal:
+        if task.preview:
             base = self._settings.public_url or origin + self._settings.prefix
             preview = f"{base.rstrip('/')}/tasks/{task.id}/preview/{task.preview}.jpg"
         return {
