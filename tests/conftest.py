@@ -35,9 +35,11 @@ def load_pack():
 sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != ROOT]
 sys.path.insert(0, str(STANDIN))
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "service"))
 load_pack()
 
 from host.fixtures import *  # noqa: E402, F403 - host, stand_in, host_pool
+from running_service import *  # noqa: E402, F403 - service, make_service
 
 
 @pytest.fixture(autouse=True)

@@ -126,7 +126,19 @@ def test_upsampling_multiplies_the_rate_of_the_file():
     assert more.graph[link[0]]["inputs"]["fps"] == 20.0
 
 
-def test_missing_weights_are_named_with_their_folder(stand_in):
+@pytest.fixture
+def no_weights(stand_in, tmp_path):
+    """Puts aside what other tests left in the host's folders."""
+    folders = ("diffusion_models", "diffusers", "detection", "frame_interpolation", "rife")
+    found = [path for name in folders for path in (stand_in.models_dir / name).glob("*")]
+    for number, path in enumerate(found):
+        path.rename(tmp_path / str(number))
+    yield
+    for number, path in enumerate(found):
+        (tmp_path / str(number)).rename(path)
+
+
+def test_missing_weights_are_named_with_their_folder(no_weights):
     from wan_local.wan.service.problems import ApiError
 
     values = validate(I2V_APP, {**I2V, "temporal_upsampling": "rife2"})

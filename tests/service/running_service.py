@@ -17,6 +17,8 @@ from wan_local.wan.service.keys import Keys
 from wan_local.wan.service.service import Service
 from wan_local.wan.service.settings import Settings
 
+__all__ = ["make_service", "service"]
+
 
 class Running:
     """A running service, spoken to from the test's own thread."""
