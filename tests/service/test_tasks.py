@@ -38,6 +38,42 @@ def test_the_animate_app_answers_with_an_address(service):
     assert end["output"]["output_video"].startswith("http://127.0.0.1")
 
 
+def test_no_update_tells_half_of_an_end(service, monkeypatch):
+    """Whoever hears that a task completed gets its output, however slow the store is."""
+    from wan_local.wan.service.store import Store
+
+    some_files, save_task = Store.some_files, Store.save_task
+
+    async def slow_files(self, file_ids):
+        wanted = list(file_ids)
+        await asyncio.sleep(0.15)
+        return await some_files(self, wanted)
+
+    async def slow_save(self, task, **options):
+        await asyncio.sleep(0.15)
+        await save_task(self, task, **options)
+
+    monkeypatch.setattr(Store, "some_files", slow_files)
+    monkeypatch.setattr(Store, "save_task", slow_save)
+
+    async def script(job, tell):
+        for step in range(4):
+            tell.progress(job.task_id, step / 4, f"step {step}")
+            await asyncio.sleep(0.07)
+        return service.executor.completed(job)
+
+    service.executor.script = script
+    for _ in range(3):
+        task = service.run()
+        with service.ask("GET", f"/tasks/{task['id']}/stream", stream=True) as answer:
+            lines = [json.loads(line) for line in answer.iter_lines() if line]
+        ends = [line for line in lines if line["status"] == 10]
+        assert len(ends) == 1 and ends[0]["output"]["video"]["size"] > 0
+        assert all(line["output"] is None for line in lines[:-1])
+        stored = service.call(service.service.store.task(task["id"]))
+        assert stored.status is Status.COMPLETED
+
+
 def test_drawn_seeds_are_recorded(service):
     for values in ({}, {"seed": -1}):
         seed = service.wait(service.run(**values)["id"])["input"]["seed"]

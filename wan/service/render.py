@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +50,8 @@ class Renderer:
 
     async def tasks(self, tasks: Sequence[Task], origin: str) -> list[dict[str, Any]]:
         """Many tasks, without events and logs."""
+        # As they are now: one that ends while its files are looked up would be half of each.
+        tasks = [replace(task, input=dict(task.input)) for task in tasks]
         wanted = {i for task in tasks for value in _values(task) for i in _file_ids(value)}
         files = await self._store.some_files(wanted)
         return [self._task(task, files, origin) for task in tasks]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ class Endings:
         self._renderer, self._catalog, self._jobs = renderer, catalog, jobs
 
     async def end(self, task: Task, outcome: Outcome, seconds: float = 0.0) -> None:
-        """Save how a task ended. Changes `task` only when everything is there.
+        """Save how a task ended. Changes `task` only when that is on the disk.
 
         Args:
             seconds: that it ran; kept for estimates if it completed.
         """
+        seen, task = task, replace(task)
         links: list[tuple[str, str]] = []
         if outcome.status is Status.COMPLETED:
             try:
@@ -62,6 +64,7 @@ class Endings:
         delivery = self._webhooks.delivery(task, output)
         event = Event(task.id, task.status)
         await self._store.save_task(task, event=event, delivery=delivery, links=links)
+        vars(seen).update(vars(task))
         self._webhooks.wake()
         if task.status is Status.COMPLETED and seconds > 0:
             await self._store.add_timing(task.app, "", work_size(task.input), seconds)

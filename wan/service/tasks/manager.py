@@ -261,7 +261,10 @@ class TaskManager:
             while not live.ended.is_set():
                 watcher.clear()
                 task.eta_seconds = self._listener.estimate(live)
-                yield await self._state(live, origin)
+                state = await self._state(live, origin)
+                if state["status"] >= Status.COMPLETED:
+                    break
+                yield state
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(watcher.wait(), self._settings.event_seconds)
                 if not live.ended.is_set():
