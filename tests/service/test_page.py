@@ -9,7 +9,7 @@ from serve_process import ASSETS, KEY, ServeProcess
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium")
-SECONDS = 60_000
+SECONDS = 180_000
 
 
 @pytest.fixture(scope="module")
