@@ -20,7 +20,16 @@ from torch import nn
 
 from ..wan.errors import OutputError
 from ..wan.progress import Preview
-from ..wan.residency import Delta, LowRank, PatchedWeights, Patches, Turns, WeightPatch
+from ..wan.quantised import patched_bytes, quantised_names
+from ..wan.residency import (
+    Delta,
+    LowRank,
+    PatchedWeights,
+    Patches,
+    Turns,
+    WeightPatch,
+    changed_names,
+)
 
 log = logging.getLogger("wan_local")
 
@@ -137,13 +146,16 @@ class _HostOwned:
         # One clone is kept, so that it is not made again for every use.
         self._patched: tuple[Patches, ModelPatcher] = ((), patcher)
         self._rest = PatchedWeights(patcher.model.model)
-        self._skipped = _skipped_names(patcher.model.model)
+        # The host knows nothing of scales, so patches of quantised weights are ours too.
+        module = patcher.model.model
+        self._skipped = _skipped_names(module) | set(quantised_names(module))
         self._turns = Turns()
 
     @contextmanager
     def on_device(self, memory_required: int, patches: Patches = ()) -> Iterator[nn.Module]:
         def prepare(wanted: Patches) -> None:
-            memory.load_models_gpu([self._patcher(wanted)], memory_required=memory_required)
+            needed = memory_required + patched_bytes(self._rest.module, changed_names(wanted))
+            memory.load_models_gpu([self._patcher(wanted)], memory_required=needed)
             self._rest.apply(wanted, names=self._skipped)
 
         with self._turns.take(patches, prepare, self._rest.restore):

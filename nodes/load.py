@@ -46,8 +46,9 @@ class WanLocalModelLoader(io.ComfyNode):
                     "precision",
                     options=list(PRECISIONS),
                     default=AUTO,
-                    tooltip="Precision of the weights. auto: bf16 on GPUs that have it, fp16 on "
-                    "older ones, fp32 on the CPU.",
+                    tooltip="Precision to compute in. auto: bf16 on GPUs that have it, fp16 on "
+                    "older ones, fp32 on the CPU. Weights have it too, unless the file is fp8 or "
+                    "GGUF: those stay as small as they are.",
                     advanced=True,
                 ),
             ],

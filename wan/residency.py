@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
+from .quantised import quantised_layer
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -117,7 +118,8 @@ class PatchedWeights:
 
     The originals of changed parameters are kept on the CPU, which costs nothing where they are
     mapped from a file. A patched parameter is computed in float32 on the device it goes to, one
-    at a time, and rounded once.
+    at a time, and rounded once: to its own type, or to the type its layer computes in if it was
+    quantised. Patches name a quantised weight as if it were a plain parameter.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -161,6 +163,11 @@ class PatchedWeights:
         self._patches = ()
 
     def _change(self, name: str, patches: Patches, device: torch.device | None) -> None:
+        layer = quantised_layer(self.module, name)
+        if layer is not None:
+            total = self._total(layer.decoded(torch.float32, device), name, patches)
+            self._originals[name] = layer.patch(total).to("cpu")
+            return
         weight = self.module.get_parameter(name).detach()
         if not weight.is_floating_point() or weight.element_size() < 2:
             raise ModelError(
@@ -170,13 +177,22 @@ class PatchedWeights:
                 fix="Load the bf16 or fp16 file of the model, or remove the LoRA.",
             )
         total = weight.to(device or weight.device, torch.float32, copy=True)
-        for patch in patches:
-            for delta in patch.deltas.get(name, ()):
-                total += delta.scaled(patch.strength, total)
+        total = self._total(total, name, patches)
         self._originals[name] = weight.to("cpu")
         self._put(name, total.to(weight.dtype))
 
+    @staticmethod
+    def _total(weight: Tensor, name: str, patches: Patches) -> Tensor:
+        for patch in patches:
+            for delta in patch.deltas.get(name, ()):
+                weight += delta.scaled(patch.strength, weight)
+        return weight
+
     def _put(self, name: str, value: Tensor) -> None:
+        layer = quantised_layer(self.module, name)
+        if layer is not None:
+            layer.unpatch(value)
+            return
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(value, requires_grad=False)
         self.module.get_submodule(owner)._parameters[leaf] = parameter

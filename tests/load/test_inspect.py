@@ -90,6 +90,33 @@ def test_full_size_text_encoder_fits():
     check_fit(identity.header, build_text_encoder(config), ("encoder.embed_tokens.weight",))
 
 
+@pytest.mark.parametrize("model", ["i2v_14B", "animate_14B", "umt5_xxl"])
+@pytest.mark.parametrize("scale", [None, "scale_weight", "weight_scale"])
+def test_full_size_fp8_fits(model, scale):
+    """Layers in fp8, with and without scales; the rest as in the published files."""
+    header = official(model)
+    tensors = dict(header.tensors)
+    for name, info in header.tensors.items():
+        layer = name.removesuffix(".weight")
+        if name.endswith(".weight") and len(info.shape) == 2 and "blocks." in name:
+            tensors[name] = info._replace(dtype="F8_E4M3")
+            if scale:
+                tensors[f"{layer}.{scale}"] = TensorInfo("F32", ())
+    if scale == "scale_weight":
+        tensors["scaled_fp8"] = TensorInfo("F8_E4M3", (2,))
+    identity = identify(header.renamed(tensors))
+    assert identity.storage == ("scaled fp8 (e4m3)" if scale else "fp8 (e4m3)")
+    if model == "umt5_xxl":
+        check_fit(
+            identity.header,
+            build_text_encoder(text_config(identity)),
+            ("encoder.embed_tokens.weight",),
+        )
+    else:
+        variant = find_variant(identity)
+        check_fit(identity.header, build_transformer(variant, transformer_config(identity)))
+
+
 @pytest.mark.parametrize("prefix", ["", "visual."])
 def test_full_size_image_encoder_fits(prefix):
     identity = expect(official("clip_vit_h", prefix), Kind.IMAGE_ENCODER)
@@ -165,25 +192,24 @@ def test_a31_animate_without_face_adapter_is_no_animate_model():
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
-        ({"scaled_fp8": "F8_E4M3"}, "scaled fp8"),
-        ({"blocks.0.ffn.0.scale_weight": "F32"}, "scaled fp8"),
-        ({"blocks.0.ffn.0.weight_scale": "F32"}, "8-bit or 4-bit"),
-        ({"blocks.0.ffn.0.comfy_quant": "U8"}, "ComfyUI's mixed"),
+        ({"blocks.0.ffn.0.weight_scale_2": "F32"}, "nvfp4"),
+        ({"blocks.0.ffn.0.weight_qtype": "U8"}, "quanto int8"),
+        ({"blocks.0.ffn.0.qweight": "I32"}, "4-bit"),
     ],
 )
-def test_quantised_marks_are_named(extra, text):
+def test_formats_that_cannot_be_read_are_named(extra, text):
     header = official("i2v_14B", "model.diffusion_model.")
     added = {f"model.diffusion_model.{n}": TensorInfo(t, (1,)) for n, t in extra.items()}
     with pytest.raises(ModelError, match=text) as error:
         identify(header.renamed(header.tensors | added))
-    assert "bf16, fp16 or fp32" in error.value.why
+    assert "fp8 safetensors files (plain or scaled) and from GGUF" in error.value.why
 
 
 @pytest.mark.parametrize("model", ["i2v_14B", "umt5_xxl"])
 @pytest.mark.parametrize(
-    ("dtype", "text"), [("F8_E4M3", "e4m3"), ("F8_E5M2", "e5m2"), ("I8", "8-bit integer")]
+    ("dtype", "text"), [("I8", "8-bit integer"), ("U8", "packed 4-bit"), ("F4", "fp4")]
 )
-def test_quantised_types_are_named(model, dtype, text):
+def test_types_that_cannot_be_read_are_named(model, dtype, text):
     with pytest.raises(ModelError, match=text):
         identify(official(model, dtype=dtype))
 

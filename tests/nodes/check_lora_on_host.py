@@ -4,7 +4,9 @@ Arguments: the host's folder (a ComfyUI or the stand-in), the pack's folder, the
 """
 
 import importlib.util
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HOST, PACK, TINY = map(Path, sys.argv[1:4])
@@ -22,6 +24,7 @@ spec.loader.exec_module(sys.modules["wan_local"])
 
 import comfy.model_management as memory  # noqa: E402
 import torch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from wan_local.nodes.host import HostPlacement  # noqa: E402
 from wan_local.wan.load.transformer import load_transformer  # noqa: E402
 from wan_local.wan.residency import (  # noqa: E402
@@ -106,7 +109,42 @@ def check_work(plain, patched, shapes, before):
         raise AssertionError("an unknown weight was taken")
 
 
+def write_fp8(folder):
+    """The transformer with the matrices of its blocks in fp8."""
+    tensors = {
+        n: t.to(torch.float8_e4m3fn) if n.startswith("blocks.") and t.ndim == 2 else t
+        for n, t in load_file(FILE / "diffusion_pytorch_model.safetensors").items()
+    }
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    shutil.copy(FILE / "config.json", folder)
+
+
+def check_fp8(folder):
+    """Weights that the host moves and we patch, beside weights that it patches."""
+
+    def part(placement):
+        return Part("transformer", lambda: load_transformer(folder, torch.bfloat16), placement)
+
+    hosted, expected = part(HostPlacement()), part(DevicePlacement("cpu"))
+    before = weights(hosted)
+    assert before["blocks.0.attn1.to_q.stored"].dtype is torch.float8_e4m3fn
+    shapes = {n.replace(".stored", ".weight"): t.shape for n, t in before.items()}
+    patch = make_patch(shapes, 0.8)
+    found, wanted = weights(hosted.patched(patch)), weights(expected.patched(patch))
+    assert found.keys() == shapes.keys()
+    assert found["blocks.0.attn1.to_q.weight"].dtype is torch.bfloat16
+    for name, tensor in found.items():
+        assert torch.equal(tensor, wanted[name]), name
+        if name in before:
+            assert not torch.equal(tensor, before[name]), name
+    for name, tensor in weights(hosted).items():
+        assert torch.equal(tensor.view(torch.uint8), before[name].view(torch.uint8)), name
+
+
 generator = torch.Generator().manual_seed(0)
 with torch.inference_mode():
     for kind in (torch.float32, torch.bfloat16, torch.float16):
         check(kind)
+    with tempfile.TemporaryDirectory() as temporary:
+        write_fp8(Path(temporary))
+        check_fp8(Path(temporary))

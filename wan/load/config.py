@@ -21,6 +21,7 @@ METADATA_KEY = "wan_local"
 """safetensors metadata entry with JSON constructor arguments; the tiny files carry it."""
 SMALLEST_WAN = 1536
 """Width of Wan 2.1 1.3B (i2v.md 1): whatever is narrower is a miniature."""
+_LARGEST = 1 << 20  # above any size there is; the vocabulary of UMT5 is a quarter of it
 _HEAD_DIM = 128  # every released Wan transformer (i2v.md 1)
 # What the authors' own config.json calls some of the arguments
 # (Wan-Video/Wan2.1 wan/modules/model.py, WanModel.__init__)
@@ -207,7 +208,7 @@ def stored_config(header: Header) -> dict[str, Any]:
     folder of many models it would be a stranger's.
     """
     if METADATA_KEY in header.metadata:
-        return dict(json.loads(header.metadata[METADATA_KEY]))
+        return _known(json.loads(header.metadata[METADATA_KEY]))
     folder = header.path if header.path.is_dir() else header.path.parent
     named = header.path.is_dir() or header.path.name.endswith(INDEX_SUFFIX)
     named = named or header.path.name in (
@@ -227,14 +228,26 @@ def stored_config(header: Header) -> dict[str, Any]:
             fix="Delete the file and download it again.",
         ) from None
     if kind in _ORIGINAL_CLASSES:
-        return {b: stored[a] for a, b in _ORIGINAL_NAMES.items() if stored.get(a) is not None}
-    if kind in (*_STANDARD_CLASSES, *_TRANSFORMERS_TYPES):
-        return {key: value for key, value in stored.items() if value is not None}
-    return {}
+        return _known({b: stored.get(a) for a, b in _ORIGINAL_NAMES.items()})
+    return _known(stored) if kind in (*_STANDARD_CLASSES, *_TRANSFORMERS_TYPES) else {}
+
+
+def _known(stored: dict[str, Any]) -> dict[str, Any]:
+    """Entries with a value, checked: a model may not be built with any size whatever."""
+    for key, value in stored.items():
+        if isinstance(value, int) and not 0 <= value <= _LARGEST:
+            raise ValueError(f"{key} is {value}")
+    heads = stored.get("num_attention_heads")
+    if heads is not None and (not isinstance(heads, int) or heads < 1):
+        raise ValueError(f"num_attention_heads is {heads!r}")
+    return {key: value for key, value in stored.items() if value is not None}
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest number that `pattern` captures in `names`; 0 without a match."""
+    """How many different numbers `pattern` captures in `names`.
+
+    Not the highest of them: a damaged name could ask for millions of layers. A gap is found when
+    the names are compared with the model's.
+    """
     compiled = re.compile(pattern)
-    numbers = (int(match[1]) for name in names if (match := compiled.fullmatch(name)))
-    return max(numbers, default=-1) + 1
+    return len({match[1] for name in names if (match := compiled.fullmatch(name))})

@@ -50,6 +50,8 @@ _OFFICIAL_FILES = {
 }
 _OFFICIAL_TOKENIZER = ("google", "umt5-xxl")
 _OFFICIAL_WEIGHTS = "diffusion_pytorch_model"
+_SUFFIXES = (".safetensors", ".gguf")
+"""Of files in ComfyUI's folders."""
 _SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 _DEEPEST = 4  # people sort diffusion_models/ into folders of folders
 _KINDS = {
@@ -172,12 +174,16 @@ def _find_official(folder: Path, wanted: _Wanted) -> ModelFiles:
 
 def _find_comfy(folder: Path, wanted: _Wanted, transformer: Path | None = None) -> ModelFiles:
     candidates = {
-        part: [path for name in names for path in sorted((folder / name).rglob("*.safetensors"))]
+        part: [path for name in names for path in _weight_files(folder / name)]
         for part, names in _COMFY_FOLDERS.items()
     }
     if transformer:
         candidates["transformer"] = [transformer]
     return gather_files(candidates, wanted, folder)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(path for suffix in _SUFFIXES for path in folder.rglob(f"*{suffix}"))
 
 
 def gather_files(
@@ -206,7 +212,7 @@ def gather_files(
         if matches:
             found[part] = matches[0].path
         else:
-            reasons = "; ".join(refused) or "it holds no .safetensors file"
+            reasons = "; ".join(refused) or "it holds no .safetensors or .gguf file"
             missing.append(f"{part}: nothing fitting in {names[0]}/ ({reasons})")
     text_encoder = found.get("text_encoder")
     if text_encoder:
@@ -251,6 +257,24 @@ def _comfy_tokenizer(folder: Path, text_encoder: Path | None) -> Path | None:
         try:
             return find_tokenizer(place)
         except MissingFileError:
+            continue
+    return _borrowed_tokenizer(text_encoder) if text_encoder else None
+
+
+def _borrowed_tokenizer(text_encoder: Path) -> Path | None:
+    """Another UMT5 of the same vocabulary in the folder that carries a tokenizer.
+
+    kijai's and GGUF files carry none, and ComfyUI's often lie beside them.
+    """
+    vocabulary = expect(read_header(text_encoder), Kind.TEXT_ENCODER).header.shape("shared.weight")
+    for path in sorted(text_encoder.parent.glob("*.safetensors")):
+        try:
+            header = read_header(path)
+            if SPIECE_TENSOR in header.tensors:
+                identity = expect(header, Kind.TEXT_ENCODER)
+                if identity.header.shape("shared.weight") == vocabulary:
+                    return path
+        except WanError:
             continue
     return None
 
@@ -313,9 +337,7 @@ def _variants_in(folder: Path) -> Iterator[Variant]:
     elif _finder_of(folder) is _find_official:
         paths = [find_weights(folder)]
     else:
-        paths = [
-            p for n in _COMFY_FOLDERS["transformer"] for p in (folder / n).rglob("*.safetensors")
-        ]
+        paths = [p for n in _COMFY_FOLDERS["transformer"] for p in _weight_files(folder / n)]
     for path in paths:
         yield find_variant(expect(read_header(path), Kind.TRANSFORMER))
 

@@ -6,20 +6,35 @@ mapped file, so a model that keeps its type costs no copy and one that changes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TypeVar
+import logging
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .header import PICKLE_SUFFIXES, Header, read_pickle
+from ..quantised import FP8, Quantisation, QuantisedLinear
+from .gguf_file import GGML_TYPES, expect_gguf_package, is_gguf, map_gguf
+from .header import PICKLE_SUFFIXES, Header, read_header, read_pickle
 from .inspect import Identity, Layout, rows_of
-from .keys import drop_unused, to_standard
+from .keys import drop_unused, standard_names, to_standard
+from .scales import check_formats, expect_plain, split_scales
 
 M = TypeVar("M", bound=nn.Module)
+log = logging.getLogger("wan_local")
 
 _BLUR = (1.0, 3.0, 3.0, 1.0)  # Wan-Video/Wan2.2 wan/modules/animate/motion_encoder.py, ConvLayer
+
+
+class Weights(NamedTuple):
+    """What a file or set of shards holds, by standard name."""
+
+    tensors: dict[str, Tensor]
+    """As they are stored; those of GGML types as uint8 [rows, bytes of a row]."""
+    quantised: dict[str, Quantisation]
+    """How to read those that are quantised."""
 
 
 def on_meta(make: Callable[[], M]) -> M:
@@ -28,21 +43,64 @@ def on_meta(make: Callable[[], M]) -> M:
         return make().eval().requires_grad_(False)
 
 
-def read_tensors(identity: Identity) -> dict[str, Tensor]:
-    """All tensors of a file or set of shards, by standard name, mapped into memory."""
-    from safetensors import safe_open
+def read_tensors(identity: Identity) -> Weights:
+    """All tensors of a file or set of shards, mapped into memory.
 
+    Raises:
+        ModelError: a file is damaged, or its fp8 weights cannot be scaled.
+        UnavailableError: it is a GGUF file and the package `gguf` is missing.
+    """
     raw: dict[str, Tensor] = {}
+    ggml: dict[str, str] = {}
     for path in identity.header.files:
-        if path.suffix in PICKLE_SUFFIXES:
-            raw.update(read_pickle(path))
-            continue
+        raw.update(_read_file(path))
+        if is_gguf(path):
+            ggml.update((n, t.dtype) for n, t in read_header(path).tensors.items())
+    strip = identity.prefix
+    stripped = {name.removeprefix(strip): tensor for name, tensor in raw.items()}
+    check_formats(identity.header.name, stripped)
+    weights, scales = split_scales(stripped)
+    used = drop_unused(weights)
+    fp8 = {name: tensor for name, tensor in used.items() if tensor.dtype in FP8}
+    expect_plain(identity.header.name, {n: t for n, t in fp8.items() if n not in scales})
+    rows = rows_of(identity.kind, used) if identity.layout is Layout.ORIGINAL else ()
+    how: dict[str, Quantisation] = {}
+    for name in used:
+        targets = standard_names(name, rows)
+        kind = ggml.get(strip + name, "")
+        if kind in GGML_TYPES:
+            how.update(dict.fromkeys(targets, Quantisation(ggml=kind)))
+        elif name in scales:
+            how.update(zip(targets, _scaled(scales[name], len(targets)), strict=True))
+        elif name in fp8:
+            how.update(dict.fromkeys(targets, Quantisation()))
+    return Weights(to_standard(used, rows) if rows else used, how)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix in PICKLE_SUFFIXES:
+        return read_pickle(path)
+    if is_gguf(path):
+        expect_gguf_package(path.name)
+        return map_gguf(path)
+    try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            raw.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
-    used = drop_unused({n.removeprefix(identity.prefix): tensor for n, tensor in raw.items()})
-    if identity.layout is Layout.ORIGINAL:
-        used = to_standard(used, rows_of(identity.kind, used))
-    return used
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(
+            what=f"'{path.name}' cannot be read: {error}.",
+            why="Its header and its bytes do not fit each other.",
+            fix="Delete the file and download it again.",
+        ) from error
+
+
+def _scaled(scale: Tensor, parts: int) -> list[Quantisation]:
+    """The scale of a weight for each of the parts it is split into."""
+    if scale.numel() == 1:
+        return [Quantisation(factor=float(scale))] * parts
+    return [Quantisation(rows=rows.float()) for rows in scale.view(-1, 1).chunk(parts)]
 
 
 def check_fit(header: Header, module: nn.Module, ignore: Collection[str] = ()) -> None:
@@ -85,6 +143,8 @@ def fill(
     tensors: dict[str, Tensor],
     dtype: torch.dtype,
     keep_float32: Collection[str] = (),
+    quantised: Mapping[str, Quantisation] | None = None,
+    unpack_fp8: bool = False,
 ) -> M:
     """Put tensors into a module that was made by `on_meta`.
 
@@ -94,15 +154,35 @@ def fill(
         dtype: type of the parameters.
         keep_float32: parts of names that stay float32, compared with whole dot-separated pieces
             as diffusers does (`_keep_in_fp32_modules`).
+        quantised: how to read those of `tensors` that are quantised. Weights of linear layers
+            stay so, unless float32 is to be kept; everything else is small and gets its full size.
+        unpack_fp8: give fp8 layers their full size too, for devices that cannot hold float8.
     Returns:
         The module, in eval mode, on the CPU, without gradients.
     """
-    prefix = _prefix(module)
+    prefix, quantised = _prefix(module), quantised or {}
+    if unpack_fp8 and any(not how.ggml for how in quantised.values()):
+        log.info(
+            "%s: its fp8 weights become %s, because the device cannot hold them",
+            type(module).__name__,
+            str(dtype).removeprefix("torch."),
+        )
     for name in list(tensors):
         keep = any(piece in keep_float32 for piece in name.split("."))
-        tensor = tensors.pop(name).to(torch.float32 if keep else dtype).contiguous()
-        owner, _, leaf = f"{prefix}{name}".rpartition(".")
-        module.get_submodule(owner)._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        tensor, how = tensors.pop(name), quantised.get(name)
+        owner_name, _, leaf = f"{prefix}{name}".rpartition(".")
+        owner = module.get_submodule(owner_name)
+        if how is not None:
+            is_layer = isinstance(owner, nn.Linear) and leaf == "weight"
+            is_small = bool(how.ggml) or (tensor.dtype in FP8 and not unpack_fp8)
+            if is_layer and is_small and not keep:
+                layer = QuantisedLinear(owner, tensor.contiguous(), how, dtype)
+                module.set_submodule(owner_name, layer)
+                continue
+            shape = owner.get_parameter(leaf).shape
+            tensor = how.decode(tensor, torch.float32 if keep else dtype).reshape(shape)
+        tensor = tensor.to(torch.float32 if keep else dtype).contiguous()
+        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
     _restore_buffers(module, dtype)
     lost = [name for name, tensor in _all_tensors(module) if tensor.is_meta]
     if lost:

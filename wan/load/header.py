@@ -7,12 +7,14 @@ kilobytes, so it is checked before gigabytes are moved.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MissingFileError, ModelError
+from .gguf_file import is_gguf, read_gguf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +25,15 @@ PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 # (huggingface/safetensors README, "Format")
 _SIZE_BYTES = 8
 _MAX_HEADER = 100_000_000
+_LONGEST_NAME = 500  # characters; real names have less than 100
+_MOST_AXES = 8
+# bytes of one number; of types that are not here the library checks it when they are read
+_TYPE_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+}
 _DOWNLOAD_AGAIN = "Delete the file and download it again."
 
 
@@ -30,7 +41,8 @@ class TensorInfo(NamedTuple):
     """Type and shape of one stored tensor."""
 
     dtype: str
-    """As safetensors spells it: "F32", "BF16", "F8_E4M3", ..."""
+    """As safetensors spells it: "F32", "BF16", "F8_E4M3", ...; GGUF's own types as llama.cpp
+    does: "Q4_K", ..."""
     shape: tuple[int, ...]
 
     def squeeze(self, axes: tuple[int, ...]) -> TensorInfo:
@@ -87,8 +99,8 @@ def read_header(path: Path) -> Header:
     """Names, types and shapes of a weight file.
 
     Args:
-        path: a `.safetensors` file, a `*.safetensors.index.json`, a PyTorch file (`.pth`), or
-            a folder that holds one model.
+        path: a `.safetensors` file, a `*.safetensors.index.json`, a GGUF file, a PyTorch file
+            (`.pth`), or a folder that holds one model.
     Raises:
         MissingFileError: the file, or a shard of it, is not there.
         ModelError: the file is no weight file, is cut short, or the folder is ambiguous.
@@ -104,8 +116,17 @@ def read_header(path: Path) -> Header:
         )
     if path.name.endswith(INDEX_SUFFIX):
         return _read_sharded(path)
+    if is_gguf(path):
+        tensors, metadata = read_gguf(path)
+        infos = {name: TensorInfo(tensor.kind, tensor.shape) for name, tensor in tensors.items()}
+        return Header(path, infos, metadata, (path,))
     if path.suffix == ".gguf":
-        raise _gguf(path)
+        raise ModelError(
+            what=f"'{path.name}' is not a GGUF file.",
+            why="Its first bytes are not 'GGUF'; a saved web page or login form looks like this "
+            "too.",
+            fix=_DOWNLOAD_AGAIN,
+        )
     if path.suffix in PICKLE_SUFFIXES:
         return _read_pickle(path)
     return _read_safetensors(path)
@@ -157,8 +178,6 @@ def _read_safetensors(path: Path) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(_SIZE_BYTES)
-        if prefix[:4] == b"GGUF":
-            raise _gguf(path)
         if len(prefix) < _SIZE_BYTES:
             raise _truncated(path, expected=f"at least {_SIZE_BYTES}", found=size)
         (length,) = struct.unpack("<Q", prefix)
@@ -172,12 +191,12 @@ def _read_safetensors(path: Path) -> Header:
     try:
         entries = json.loads(raw)
         metadata = entries.pop("__metadata__", None) or {}
-        tensors = {
-            name: TensorInfo(entry["dtype"], tuple(entry["shape"]))
-            for name, entry in entries.items()
-        }
+        tensors = {name: _tensor_info(entry) for name, entry in entries.items()}
+        if any(len(name) > _LONGEST_NAME for name in tensors):
+            raise ValueError("a name is far too long")
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        metadata = {str(key): str(value) for key, value in metadata.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _not_safetensors(path) from None
     expected = _SIZE_BYTES + length + end
     if size < expected:
@@ -185,11 +204,24 @@ def _read_safetensors(path: Path) -> Header:
     return Header(path, tensors, metadata, (path,))
 
 
+def _tensor_info(entry: dict[str, Any]) -> TensorInfo:
+    """Type and shape of a tensor whose bytes are as many as these need."""
+    dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
+        raise ValueError("sizes and places are whole numbers")
+    size = _TYPE_BYTES.get(dtype)
+    if len(shape) > _MOST_AXES:
+        raise ValueError("a tensor has too many axes")
+    if begin > end or (size is not None and math.prod(shape) * size != end - begin):
+        raise ValueError("a tensor has more or fewer bytes than its shape needs")
+    return TensorInfo(str(dtype), shape)
+
+
 def _read_sharded(index: Path) -> Header:
     try:
         weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
         shards = [index.parent / name for name in sorted(set(weight_map.values()))]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ModelError(
             what=f"'{index}' is not a shard index.",
             why="It must be JSON with a 'weight_map' from tensor names to file names.",
@@ -251,6 +283,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
+    _expect_unpacked(path)
     try:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -277,7 +310,44 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             why="The weights of a model are expected.",
             fix="Choose another file, for example the .safetensors version.",
         )
+    _expect_whole(path, loaded)
     return loaded
+
+
+def _expect_unpacked(path: Path) -> None:
+    """Refuse zip archives that are larger inside than outside; torch never packs its files."""
+    from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return  # an older format, or damaged: torch says
+    try:
+        with ZipFile(path) as archive:
+            is_packed = any(entry.compress_type != ZIP_STORED for entry in archive.infolist())
+    except (BadZipFile, ValueError, LookupError, EOFError, struct.error, NotImplementedError):
+        return  # damaged: torch says how
+    if is_packed:
+        raise ModelError(
+            what=f"'{path.name}' is a packed zip archive.",
+            why="PyTorch does not pack its files, and a small packed file can fill the memory.",
+            fix="Unpack it if it holds weight files, or download the file again.",
+        )
+
+
+def _expect_whole(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors that are larger than their bytes in the file, for example by repetition."""
+    import torch
+
+    for name, tensor in tensors.items():
+        is_plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+        if not is_plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise ModelError(
+                what=f"'{path.name}' says that '{name}' is {list(tensor.shape)}, which its bytes "
+                "do not fill.",
+                why="Weights are stored number by number; the file is damaged or was made to fill "
+                "the memory.",
+                fix=_DOWNLOAD_AGAIN,
+            )
 
 
 def _truncated(path: Path, expected: str, found: int) -> ModelError:
@@ -295,12 +365,4 @@ def _not_safetensors(path: Path) -> ModelError:
         why="Its first bytes are no safetensors header; a saved web page or login form looks "
         "like this too.",
         fix=_DOWNLOAD_AGAIN,
-    )
-
-
-def _gguf(path: Path) -> ModelError:
-    return ModelError(
-        what=f"'{path.name}' is a quantised GGUF file.",
-        why="This version reads unquantised weights only: bf16, fp16 or fp32 safetensors files.",
-        fix="Choose the bf16 or fp16 file of the same model.",
     )

@@ -11,7 +11,7 @@ from torch import nn
 from .config import image_config
 from .fill import check_fit, fill, on_meta, read_tensors
 from .header import read_header
-from .inspect import Identity, Kind, expect
+from .inspect import Identity, Kind, expect, readable
 
 
 def inspect_image_encoder(path: Path) -> tuple[Identity, dict[str, Any]]:
@@ -22,7 +22,8 @@ def inspect_image_encoder(path: Path) -> tuple[Identity, dict[str, Any]]:
         ModelError: it is damaged, quantised, or no CLIP vision model.
     """
     identity = expect(read_header(path), Kind.IMAGE_ENCODER)
-    return identity, image_config(identity)
+    with readable(identity.header.name):
+        return identity, image_config(identity)
 
 
 def build_image_encoder(config: dict[str, Any]) -> nn.Module:
@@ -38,24 +39,30 @@ def check_image_encoder(path: Path) -> dict[str, Any]:
     Raises:
         ModelError, MissingFileError: the file cannot be loaded.
     """
+    return _prepare(path)[1]
+
+
+def _prepare(path: Path) -> tuple[Identity, dict[str, Any], nn.Module]:
     identity, config = inspect_image_encoder(path)
-    check_fit(identity.header, build_image_encoder(config))
-    return config
+    with readable(identity.header.name):
+        model = build_image_encoder(config)
+    check_fit(identity.header, model)
+    return identity, config, model
 
 
-def load_image_encoder(path: Path, dtype: torch.dtype) -> nn.Module:
+def load_image_encoder(path: Path, dtype: torch.dtype, unpack_fp8: bool = False) -> nn.Module:
     """Read the image encoder; Wan uses its `hidden_states[-2]`.
 
     Args:
         path: ComfyUI's clip_vision_h.safetensors, a Diffusers `image_encoder` folder, or the
             authors' file (`.pth` or safetensors, whole CLIP or its visual half).
-        dtype: type of the weights.
+        dtype: type of the weights; quantised linear layers stay quantised and compute in it.
+        unpack_fp8: give fp8 layers their full size, for devices that cannot hold float8.
     Returns:
         `CLIPVisionModel` on the CPU, eval mode, without gradients.
     Raises:
         ModelError, MissingFileError: as `check_image_encoder`.
     """
-    identity, config = inspect_image_encoder(path)
-    model = build_image_encoder(config)
-    check_fit(identity.header, model)
-    return fill(model, read_tensors(identity), dtype)
+    identity, _, model = _prepare(path)
+    weights = read_tensors(identity)
+    return fill(model, weights.tensors, dtype, (), weights.quantised, unpack_fp8)

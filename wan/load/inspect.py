@@ -6,11 +6,14 @@ has. What slips through is caught when the tensors are compared with the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import ModelError
 from ..payloads import Variant
+from .gguf_file import GGML_TYPES, expect_gguf_package
 from .header import Header
 from .keys import (
     IMAGE_ROWS,
@@ -22,6 +25,7 @@ from .keys import (
     transformer_rows,
     vae_rows,
 )
+from .scales import check_scales, split_scales
 
 EXAMPLE_TRANSFORMERS = (
     "Choose a Wan 2.1 image-to-video, Wan 2.1 first-last-frame or Wan 2.2 Animate file, for "
@@ -54,7 +58,9 @@ class Identity:
     prefix: str
     """What precedes every name in the file, for example "model.diffusion_model."."""
     header: Header
-    """With standard names and shapes, unused tensors left out."""
+    """With standard names and shapes; unused tensors and scales left out."""
+    storage: str = ""
+    """How quantised weights are stored, for example "scaled fp8 (e4m3)"; empty: none are."""
 
 
 # ComfyUI's repackaged files, whole checkpoints, and the halves of CLIP files
@@ -78,6 +84,7 @@ _SIGNS: tuple[tuple[tuple[str, ...], Kind, Layout], ...] = (
         Layout.STANDARD,
     ),
     (("token_embedding.weight", "blocks.0.attn.q.weight"), Kind.TEXT_ENCODER, Layout.ORIGINAL),
+    (("token_embd.weight", "enc.blk.0.attn_q.weight"), Kind.TEXT_ENCODER, Layout.ORIGINAL),
     (
         ("encoder.block.0.layer.0.SelfAttention.q.weight",),
         Kind.TEXT_ENCODER,
@@ -125,20 +132,18 @@ _OTHER_WANS = (
     ("face_adapter.", "an incomplete Wan Animate model (motion encoder or pose embedding missing)"),
     ("motion_encoder.", "not an Animate model that can be used (its face adapter is missing)"),
 )
+_LONGEST_REASON = 200  # characters
 _QUANT_MARKS = (
-    (".comfy_quant", "ComfyUI's mixed-precision format"),
-    ("scaled_fp8", "scaled fp8"),
-    (".scale_weight", "scaled fp8"),
-    (".weight_scale", "scaled 8-bit or 4-bit"),
+    (".weight_scale_2", "nvfp4"),
     ("._data", "quanto int8"),
     (".weight_qtype", "quanto int8"),
     (".qweight", "4-bit (GPTQ, AWQ or SVDQuant)"),
     (".quant_state.", "bitsandbytes 4-bit"),
 )
+_GGUF = "GGUF"
 _QUANT_TYPES = {
-    "F8_E4M3": "fp8 (e4m3)",
-    "F8_E5M2": "fp8 (e5m2)",
     "I8": "8-bit integer",
+    "U8": "packed 4-bit",
     "F4": "fp4",
 }
 
@@ -147,8 +152,13 @@ def identify(header: Header) -> Identity:
     """Which part of a Wan model `header` describes, with standard names.
 
     Raises:
-        ModelError: it is none, or it is quantised; the text names what it is.
+        ModelError: it is none, or quantised in a way that cannot be read; the text names what it is.
     """
+    with readable(header.name):
+        return _identify(header)
+
+
+def _identify(header: Header) -> Identity:
     if any(mark in name for name in header.tensors for mark in _LORA_MARKS):
         raise ModelError(
             what=f"'{header.name}' is a LoRA.",
@@ -158,10 +168,42 @@ def identify(header: Header) -> Identity:
     prefix, stripped = _strip(header)
     kind, layout = _find_sign(header, stripped)
     _refuse_quantised(header, stripped)
-    used = drop_unused(stripped.tensors)
+    storage = check_scales(stripped)
+    weights, _ = split_scales(stripped.tensors)
+    used = drop_unused(weights)
+    if not storage:
+        kinds = {t.dtype for t in used.values() if t.dtype in GGML_TYPES}
+        storage = f"{_GGUF} {', '.join(sorted(kinds))}" if kinds else ""
     if layout is Layout.ORIGINAL:
         used = to_standard(used, rows_of(kind, used))
-    return Identity(kind, layout, prefix, header.renamed(used))
+    return Identity(kind, layout, prefix, header.renamed(used), storage)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what damaged names, sizes and settings lead to into an error about their file.
+
+    Args:
+        name: of the file.
+    Raises:
+        ModelError: the block stumbled over a number or a name that no model has.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        reason = str(error).partition("\n")[0][:_LONGEST_REASON] or type(error).__name__
+        raise ModelError(
+            what=f"'{name}' describes a model that cannot be built: {reason}.",
+            why="Sizes and layers are read from the names and shapes of its tensors.",
+            fix="Delete the file and download it again.",
+        ) from error
 
 
 def expect(header: Header, kind: Kind) -> Identity:
@@ -169,6 +211,7 @@ def expect(header: Header, kind: Kind) -> Identity:
 
     Raises:
         ModelError: it is something else.
+        UnavailableError: it is a quantised GGUF file and the package `gguf` is missing.
     """
     identity = identify(header)
     if identity.kind is not kind:
@@ -177,6 +220,8 @@ def expect(header: Header, kind: Kind) -> Identity:
             why="Each part of the model comes from a file of its own.",
             fix=f"Choose the file of {kind.value} here.",
         )
+    if identity.storage.startswith(_GGUF):
+        expect_gguf_package(header.name)
     return identity
 
 
@@ -195,6 +240,11 @@ def find_variant(identity: Identity) -> Variant:
     Raises:
         ModelError: one that this pack does not run (text to video, Wan 2.2 A14B, VACE, ...).
     """
+    with readable(identity.header.name):
+        return _find_variant(identity)
+
+
+def _find_variant(identity: Identity) -> Variant:
     header = identity.header
     names = header.tensors
     if _has_animate_parts(names):
@@ -271,13 +321,14 @@ def _refuse_quantised(header: Header, stripped: Header) -> None:
         (what for mark, what in _QUANT_MARKS if any(name.endswith(mark) for name in names)), None
     )
     if found is None:
-        types = (info.dtype for info in names.values() if len(info.shape) > 1)
-        found = next((_QUANT_TYPES[kind] for kind in types if kind in _QUANT_TYPES), None)
+        matrices = (t for n, t in names.items() if n.endswith(".weight") and len(t.shape) > 1)
+        found = next((_QUANT_TYPES[t.dtype] for t in matrices if t.dtype in _QUANT_TYPES), None)
     if found is not None:
         raise ModelError(
             what=f"'{header.name}' is quantised: {found}.",
-            why="This version reads unquantised weights only: bf16, fp16 or fp32.",
-            fix="Choose the bf16 or fp16 file of the same model.",
+            why="Quantised weights are read from fp8 safetensors files (plain or scaled) and from "
+            "GGUF files.",
+            fix="Choose the bf16, fp16, fp8 or GGUF file of the same model.",
         )
 
 

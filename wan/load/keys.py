@@ -204,6 +204,25 @@ TEXT_ROWS: tuple[Row, ...] = tuple(
         ("blocks.{}.ffn.fc1.weight", "encoder.block.{}.layer.1.DenseReluDense.wi_1.weight"),
         ("blocks.{}.ffn.fc2.weight", "encoder.block.{}.layer.1.DenseReluDense.wo.weight"),
         ("norm.weight", "encoder.final_layer_norm.weight"),
+        # GGUF files: ggml-org/llama.cpp gguf-py/gguf/constants.py, T5ENCODER
+        ("token_embd.weight", "shared.weight"),
+        ("enc.blk.{}.attn_norm.weight", "encoder.block.{}.layer.0.layer_norm.weight"),
+        *(
+            (
+                f"enc.blk.{{}}.attn_{n}.weight",
+                f"encoder.block.{{}}.layer.0.SelfAttention.{n}.weight",
+            )
+            for n in "qkvo"
+        ),
+        (
+            "enc.blk.{}.attn_rel_b.weight",
+            "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight",
+        ),
+        ("enc.blk.{}.ffn_norm.weight", "encoder.block.{}.layer.1.layer_norm.weight"),
+        ("enc.blk.{}.ffn_gate.weight", "encoder.block.{}.layer.1.DenseReluDense.wi_0.weight"),
+        ("enc.blk.{}.ffn_up.weight", "encoder.block.{}.layer.1.DenseReluDense.wi_1.weight"),
+        ("enc.blk.{}.ffn_down.weight", "encoder.block.{}.layer.1.DenseReluDense.wo.weight"),
+        ("enc.output_norm.weight", "encoder.final_layer_norm.weight"),
     )
 )
 # Wan-Video/Wan2.1 wan/modules/clip.py (VisionTransformer) against transformers modeling_clip.py
@@ -280,6 +299,14 @@ def to_standard(entries: Mapping[str, V], rows: Iterable[Row]) -> dict[str, V]:
         else:
             result[name] = value
     return result
+
+
+def standard_names(name: str, rows: Iterable[Row]) -> tuple[str, ...]:
+    """What becomes of an original name: several names where it is split along axis 0."""
+    for row in rows:
+        if match := _pattern(row.original).fullmatch(name):
+            return tuple(_fill(target, match.groups()) for target in row.standard)
+    return (name,)
 
 
 def to_original(tensors: Mapping[str, Tensor], rows: Iterable[Row]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import MissingFileError, ModelError
 from ..payloads import Tokenizer, WanModel
+from ..quantised import holds_fp8
 from ..residency import Part, Placement
 from .config import SMALLEST_WAN
 from .files import ModelFiles, find_files
@@ -21,7 +22,7 @@ from .header import INDEX_SUFFIX, read_header
 from .image import check_image_encoder, load_image_encoder
 from .text import check_text_encoder, load_text_encoder
 from .tokenizer import open_tokenizer
-from .transformer import check_transformer, load_transformer
+from .transformer import check_transformer, inspect_transformer, load_transformer
 from .vae import check_vae, load_vae
 
 __all__ = ["ModelFiles", "default_dtype", "find_files", "load_model"]
@@ -54,8 +55,8 @@ def load_model(
     Args:
         files: where the parts are, see `find_files`.
         placement: who owns the modules and where they compute.
-        dtype: type of the weights of transformer and encoders; None: `default_dtype` of the
-            device. The VAE is float32 always.
+        dtype: type that transformer and encoders compute in, and of their weights unless those
+            are quantised; None: `default_dtype` of the device. The VAE is float32 always.
     Raises:
         MissingFileError: files are not there; names all of them.
         ModelError: a file is damaged, of the wrong kind, or does not fit the others.
@@ -65,7 +66,10 @@ def load_model(
     _expect_fitting(files, config)
     dtype = dtype or default_dtype(placement.device)
     name = _display_name(files.transformer)
-    log.info("%s: %s, %s", name, variant.value, str(dtype).removeprefix("torch."))
+    storage = inspect_transformer(files.transformer)[0].storage
+    computed = str(dtype).removeprefix("torch.")
+    stored = f"{storage}, computed in {computed}" if storage else computed
+    log.info("%s: %s, %s", name, variant.value, stored)
     return WanModel(
         name=name,
         variant=variant,
@@ -145,12 +149,18 @@ def _tokenizer(files: ModelFiles) -> Tokenizer:
 
 def _part(
     name: str,
-    load: Callable[[Path, torch.dtype], nn.Module],
+    load: Callable[..., nn.Module],
     path: Path,
     dtype: torch.dtype,
     placement: Placement,
 ) -> Part[Any]:
     """The part that is already in use for this very file, or a new one."""
+
+    def read() -> nn.Module:
+        if load is load_vae:  # convolutions, which are never kept in fp8
+            return load(path, dtype)
+        return load(path, dtype, unpack_fp8=not holds_fp8(placement.device, dtype))
+
     stamps = tuple(
         (str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size)
         for file in read_header(path).files
@@ -159,7 +169,7 @@ def _part(
     with _parts_lock:
         part = _parts.get(key)
         if part is None:
-            part = Part(name, lambda: load(path, dtype), placement)
+            part = Part(name, read, placement)
             _parts[key] = part
     return part
 

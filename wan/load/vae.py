@@ -11,7 +11,7 @@ from torch import nn
 from .config import vae_config
 from .fill import check_fit, fill, on_meta, read_tensors
 from .header import read_header
-from .inspect import Identity, Kind, expect
+from .inspect import Identity, Kind, expect, readable
 
 
 def inspect_vae(path: Path) -> tuple[Identity, dict[str, Any]]:
@@ -22,7 +22,8 @@ def inspect_vae(path: Path) -> tuple[Identity, dict[str, Any]]:
         ModelError: it is damaged, or not the Wan 2.1 VAE.
     """
     identity = expect(read_header(path), Kind.VAE)
-    return identity, vae_config(identity)
+    with readable(identity.header.name):
+        return identity, vae_config(identity)
 
 
 def build_vae(config: dict[str, Any]) -> nn.Module:
@@ -38,9 +39,15 @@ def check_vae(path: Path) -> dict[str, Any]:
     Raises:
         ModelError, MissingFileError: the file cannot be loaded.
     """
+    return _prepare(path)[1]
+
+
+def _prepare(path: Path) -> tuple[Identity, dict[str, Any], nn.Module]:
     identity, config = inspect_vae(path)
-    check_fit(identity.header, build_vae(config))
-    return config
+    with readable(identity.header.name):
+        model = build_vae(config)
+    check_fit(identity.header, model)
+    return identity, config, model
 
 
 def load_vae(path: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -54,7 +61,6 @@ def load_vae(path: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     Raises:
         ModelError, MissingFileError: as `check_vae`.
     """
-    identity, config = inspect_vae(path)
-    model = build_vae(config)
-    check_fit(identity.header, model)
-    return fill(model, read_tensors(identity), dtype)
+    identity, _, model = _prepare(path)
+    weights = read_tensors(identity)
+    return fill(model, weights.tensors, dtype, (), weights.quantised)
