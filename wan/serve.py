@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import ipaddress
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from aiohttp import web
 
 from .errors import InputError
 from .params import APPS
 from .service.catalog import Catalog, catalog_app
+from .service.executor import Job
 from .service.keys import Keys
 from .service.service import Service
 from .service.settings import Settings
@@ -25,6 +29,7 @@ from .tiny import MINIMUMS
 DEFAULT_PORT = 8600
 DEFAULT_DATA = Path.home() / ".local" / "share" / "wan_local" / "service"
 _CLOSE_SECONDS = 2.0
+_LAST_PORT = 65535
 
 
 def add_serve(commands: argparse._SubParsersAction) -> None:
@@ -38,7 +43,7 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default %(default)s)"
     )
-    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
+    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default %(default)s")
     serve.add_argument(
         "--data", type=Path, default=DEFAULT_DATA, metavar="DIR", help="default %(default)s"
     )
@@ -58,18 +63,68 @@ def _serve(options: argparse.Namespace) -> int:
             why="The weights are read from there.",
             fix="Give the folder of your weights, or tiny.",
         )
+    data = options.data.resolve()
+    try:
+        held = _hold(data)
+        keys = Keys.load(data)
+    except OSError as error:
+        raise InputError(
+            what=f"--data {options.data} cannot be used ({error.strerror}).",
+            why="Tasks, files and the key are kept there.",
+            fix="Choose a folder that you may write.",
+        ) from error
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    return asyncio.run(_run(options))
+    with held:
+        return asyncio.run(_run(options, data, keys))
 
 
-async def _run(options: argparse.Namespace) -> int:
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{port} is not from 0 to {_LAST_PORT}")
+    return port
+
+
+def _hold(data: Path) -> IO[bytes]:
+    """Keep other servers from this data folder as long as the file is open: the second one would
+    take the first one's tasks for what a dead server left, and end them.
+
+    Raises:
+        InputError: another server holds it.
+        OSError: it cannot be written.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    file = (data / "lock").open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise
+        raise InputError(
+            what=f"Another server uses {data}.",
+            why="Two on one folder would end each other's tasks.",
+            fix="Stop it, or give this one another --data.",
+        ) from error
+    return file
+
+
+async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     is_local = _is_loopback(options.host)
-    settings = Settings(options.data.resolve(), listens_on_loopback=is_local)
-    keys = Keys.load(settings.data)
+    settings = Settings(data, listens_on_loopback=is_local)
     is_tiny = options.models == "tiny"
     apps = [app.widened(MINIMUMS) if is_tiny else app for app in APPS.values()]
-    executor = WorkerExecutor(options.models, options.device)
+    executor = WorkerExecutor(
+        options.models, options.device, expect=None if is_tiny else _expect_weights(options.models)
+    )
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()
     app.router.add_routes(service.routes())
@@ -96,6 +151,15 @@ async def _listen(site: web.TCPSite, options: argparse.Namespace) -> None:
             why="Requests arrive there.",
             fix="Use another --port, or 0 for any that is free.",
         ) from error
+
+
+def _expect_weights(models: str) -> Callable[[Job], None]:
+    def expect(job: Job) -> None:
+        from .terminal import find_weights
+
+        find_weights(models, job.app.rpartition("/")[2])
+
+    return expect
 
 
 def _tell(port: int, host: str, settings: Settings, keys: Keys) -> None:

@@ -11,6 +11,7 @@ import torch
 
 if TYPE_CHECKING:
     from .app import Surroundings
+    from .load.files import ModelFiles
 
 from .errors import InputError
 from .payloads import Variant, WanModel
@@ -86,13 +87,27 @@ def open_models(models: str, device: str, app: str, offload: bool = True) -> Wan
         InputError: no such device.
         MissingFileError, ModelError: the folder's files cannot serve.
     """
-    from .load.model import find_files, load_model
+    from .load.model import load_model
     from .tiny import default_folder, ensure_tiny, tiny_files
 
     placement = DevicePlacement(_device(device), offload)
     if models == "tiny":
         return load_model(tiny_files(ensure_tiny(default_folder()), _VARIANTS[app][0]), placement)
-    return load_model(find_files(Path(models), _VARIANTS[app]), placement)
+    return load_model(find_weights(models, app), placement)
+
+
+def find_weights(models: str, app: str) -> ModelFiles:
+    """The files of an app's model, without reading more than their headers.
+
+    Args:
+        models: a folder of weights.
+        app: name of the app.
+    Raises:
+        MissingFileError, ModelError: as `open_models`.
+    """
+    from .load.files import find_files
+
+    return find_files(Path(models), _VARIANTS[app])
 
 
 def surroundings(

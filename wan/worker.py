@@ -1,20 +1,25 @@
 """The process that runs the jobs of `python -m wan serve`: JSON lines in, JSON lines out.
 
 In come {"run": {task_id, app, values, folder}} and {"cancel": task_id}; out go {"kind": ...} for
-status, progress, log, preview and ended. The input ends when the server does, and so does this.
+status, progress, log and ended. The input ends when the server does, and so does this. There are no
+previews: the pack has no cheap way from latents to colours (inside ComfyUI the host has one).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+import torch
 
 from .errors import Cancelled, UpsamplingError, WanError
 from .payloads import WanModel
@@ -23,6 +28,9 @@ from .service.progress import JobProgress
 from .service.statuses import Status
 
 log = logging.getLogger("wan_local")
+
+_TOO_BIG = "is not enough for this task. Use fewer frames or a smaller size"
+_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -69,21 +77,22 @@ class Worker:
         return task_id in self._cancelled
 
     def _run(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """The facts of its end."""
+        """The facts of its end; `is_broken` asks for another process, since after what nobody
+        foresaw nobody knows how the models are."""
+        facts: dict[str, Any]
+        is_broken = False
         try:
-            return self._make(job)
+            facts = self._make(job)
         except Cancelled:
-            return {"status": Status.CANCELLED}
+            facts = {"status": Status.CANCELLED}
         except WanError as error:
-            text = " ".join(str(error).split())
-            return {"status": Status.FAILED, "error": text}
-        except MemoryError:
-            text = "The memory of this machine is not enough. Use fewer frames or a smaller size."
-            return {"status": Status.FAILED, "error": text}
-        except Exception as error:
+            facts = {"status": Status.FAILED, "error": " ".join(str(error).split())}
+        except BaseException as error:  # a library's sys.exit, too, ends the job alone
             log.exception("A job failed")
-            first = (str(error).splitlines() or [""])[0]
-            return {"status": Status.FAILED, "error": f"{type(error).__name__}: {first}"}
+            facts, is_broken = {"status": Status.FAILED, "error": _words(error)}, True
+        if "error" in facts:
+            facts["error"] = _without_folders(facts["error"], job)
+        return {**facts, "is_broken": is_broken}
 
     def _make(self, job: Mapping[str, Any]) -> dict[str, Any]:
         from .app import RUNNERS
@@ -95,15 +104,17 @@ class Worker:
         reporter.check_cancelled()
         self.tell("status", job["task_id"], status=Status.SETTING_UP)
         values = dict(job["values"])
-        model = self._model(name, values.get("offload_model", True))
+        model = self._model(name, values.get("offload_model", True), reporter)
         out = Path(job["folder"]) / "video.mp4"
         around = surroundings(self._models, model, out)
         output = APPS[name].output
         try:
             result = RUNNERS[name](values, model, out, reporter, around)
         except UpsamplingError as error:  # the video without it is there, and worth having
-            reporter.note(" ".join(str(error).split()))
+            reporter.note(_without_folders(" ".join(str(error).split()), job))
+            self.tell("status", job["task_id"], status=Status.UPLOADING)
             return {"status": Status.COMPLETED, "files": {output: str(error.saved)}}
+        self.tell("status", job["task_id"], status=Status.UPLOADING)
         facts = {
             "width": result.width,
             "height": result.height,
@@ -113,11 +124,12 @@ class Worker:
         }
         return {"status": Status.COMPLETED, "files": {output: str(result.path)}, "facts": facts}
 
-    def _model(self, app: str, offload: bool) -> WanModel:
+    def _model(self, app: str, offload: bool, reporter: WorkerReporter) -> WanModel:
         from .terminal import open_models
 
         key = (app, offload)
         if key not in self._kept:
+            reporter.say("load the models")
             self._kept.clear()  # of two models one would not fit
             self._kept[key] = open_models(self._models, self._device, app, offload)
         return self._kept[key]
@@ -133,8 +145,7 @@ class WorkerReporter:
 
     def start(self, phase: str, total: int) -> None:
         """A phase begins."""
-        status = Status.UPLOADING if phase == "save video" else Status.RUNNING
-        self._worker.tell("status", self._task_id, status=status)
+        self._worker.tell("status", self._task_id, status=Status.RUNNING)
         self._progress.start(phase, total)
         self._tell(0)
 
@@ -157,14 +168,48 @@ class WorkerReporter:
         """What is happening now."""
         self._said = text
 
+    def say(self, stage: str) -> None:
+        """What is happening, outside of any phase."""
+        self._worker.tell("progress", self._task_id, share=self._progress.share, stage=stage)
+
     def _tell(self, done: int) -> None:
         stage = self._said or self._progress.stage(done)
         self._said = ""
-        self._worker.tell("progress", self._task_id, share=self._progress.share, stage=stage)
+        self.say(stage)
+
+
+def _words(error: BaseException) -> str:
+    """What the user reads of an error that nobody foresaw."""
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"The GPU's memory {_TOO_BIG}, or leave offload_model on."
+    if isinstance(error, MemoryError) or "can't allocate memory" in first:
+        return f"The memory of this machine {_TOO_BIG}."
+    return f"{type(error).__name__}: {first}"
+
+
+def _without_folders(text: str, job: Mapping[str, Any]) -> str:
+    """Errors are answered to clients: files are told by their names alone."""
+    paths = [
+        Path(v) for v in job["values"].values() if isinstance(v, str) and Path(v).is_absolute()
+    ]
+    for folder in {Path(job["folder"]), *(path.parent for path in paths)}:
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
+
+
+def _end_with_server() -> None:
+    """End when the server does, even if this process is too busy to read that its input ended, and
+    not before: what stops the server reaches its whole group or unit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_worker(models: str, device: str) -> int:
     """Serve jobs from stdin until it ends."""
+    _end_with_server()
     # Messages have a channel of their own: whatever libraries print goes to stderr.
     out = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
     os.dup2(2, 1)

@@ -18,7 +18,6 @@ _WEIGHTS = {
     "decode": 12,
     "interpolate": 6,
     "resize": 3,
-    "save video": 2,
 }
 """About what each phase takes of a whole, in the order in which they come."""
 _ONLY = {
@@ -30,7 +29,6 @@ _ONLY = {
         "decode",
         "interpolate",
         "resize",
-        "save video",
     ),
     "wan-2-2-animate-v2v": (
         "read video",
@@ -43,7 +41,6 @@ _ONLY = {
         "encode image",
         "encode reference",
         "animate",
-        "save video",
     ),
 }
 """The phases an app may go through; one that is left out makes the share jump."""

@@ -7,11 +7,14 @@ import json
 import logging
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import WanError
 from .executor import Job, Listener, Outcome
+from .problems import ApiError
 from .statuses import Status
 
 log = logging.getLogger("wan_local")
@@ -29,14 +32,22 @@ class WorkerExecutor:
         models: "tiny", or a folder of weights.
         device: "auto" or a torch device.
         grace: seconds between asking a job to stop and killing its process.
+        expect: called in a thread before a job is taken; its WanError says which weights are
+            missing.
     """
 
-    def __init__(self, models: str, device: str = "auto", grace: float = _GRACE) -> None:
+    def __init__(
+        self,
+        models: str,
+        device: str = "auto",
+        grace: float = _GRACE,
+        expect: Callable[[Job], None] | None = None,
+    ) -> None:
         if models != "tiny":
             models = str(Path(models).resolve())
         self._command = [sys.executable, "-m", "wan", "worker", "--models", models]
         self._command += ["--device", device]
-        self._grace = grace
+        self._grace, self._expect = grace, expect
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._cancelled: set[str] = set()
@@ -58,7 +69,12 @@ class WorkerExecutor:
         self._loop = asyncio.create_task(self._work())
 
     async def submit(self, job: Job) -> None:
-        """Queue a job."""
+        """Queue a job. Raises: ApiError requirements_not_met."""
+        if self._expect is not None:
+            try:
+                await asyncio.to_thread(self._expect, job)
+            except WanError as error:
+                raise _missing(error) from error
         self._waiting.append(job)
         self._tell_queue()
         self._news.set()
@@ -83,9 +99,7 @@ class WorkerExecutor:
             self._loop.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loop
-        self._kill()
-        if self._process:
-            await self._process.wait()
+        await self._replace()
 
     async def _work(self) -> None:
         while True:
@@ -96,8 +110,11 @@ class WorkerExecutor:
             self._tell_queue()
             try:
                 outcome = await self._run(job)
-            except OSError as error:
-                outcome = Outcome(Status.FAILED, error=f"The worker cannot be started: {error}.")
+            except Exception as error:  # the jobs behind it must run all the same
+                log.exception("A job was lost")
+                await self._replace()
+                text = f"The process that runs tasks cannot be used: {error}."
+                outcome = Outcome(Status.FAILED, error=text)
             self._running = None
             if self._killer:
                 self._killer.cancel()
@@ -114,6 +131,7 @@ class WorkerExecutor:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE,
+                start_new_session=True,  # Ctrl-C is for the server: it says how its jobs end
             )
         self._listener.status(job.task_id, Status.PREPARING)
         self._send(
@@ -129,8 +147,12 @@ class WorkerExecutor:
         if job.task_id in self._cancelled:  # it came while the process was started
             self._send({"cancel": job.task_id})
         while line := await process.stdout.readline():
-            message = json.loads(line)
-            if message["task_id"] == job.task_id and message["kind"] == "ended":
+            message = _message(line)
+            if message is None or message["task_id"] != job.task_id:
+                continue
+            if message["kind"] == "ended":
+                if message["is_broken"]:
+                    await self._replace()
                 return _outcome(message)
             self._take(message)
         code = await process.wait()
@@ -157,6 +179,12 @@ class WorkerExecutor:
             with suppress(ConnectionError, RuntimeError):  # it has just died
                 process.stdin.write(json.dumps(message).encode() + b"\n")
 
+    async def _replace(self) -> None:
+        """Have the next job begin in a new process."""
+        self._kill()
+        if self._process:
+            await self._process.wait()
+
     def _kill(self) -> None:
         if self.pid is not None:
             with suppress(ProcessLookupError):
@@ -164,6 +192,22 @@ class WorkerExecutor:
 
     def _tell_queue(self) -> None:
         self._listener.queue([job.task_id for job in self._waiting])
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    """What the process said; None for the half of a line that it was killed in."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        log.warning("The process that runs tasks said %r", line[:200])
+        return None
+
+
+def _missing(error: WanError) -> ApiError:
+    """The refusal of a job whose weights are not there."""
+    text = " ".join(str(error).split())
+    need = {"type": "model", "key": "models", "message": text, "action": {"type": "download"}}
+    return ApiError("requirements_not_met", text, [need])
 
 
 def _plain(value: Any) -> Any:
