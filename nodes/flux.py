@@ -5,7 +5,7 @@ from ..wan.media.frames import to_pixels
 from ..wan.preprocess.retarget.edit import ALTERNATIVE, DOWNLOAD
 from ..wan.preprocess.retarget.fit import Editing
 from ..wan.preprocess.retarget.kontext import Kontext
-from . import host
+from . import host, host_memory
 
 NONE = "none found: put FLUX.1-Kontext-dev into models/diffusers and press R"
 _MARK = "kontext"
@@ -38,4 +38,4 @@ def choose_editing(use_flux, flux_model, driving, reference):
             why="It brings both figures into one neutral pose before their bones are compared.",
             fix=f"{DOWNLOAD} into models/diffusers, {ALTERNATIVE}.",
         )
-    return Editing(pipeline=Kontext(folder, host.placement()))
+    return Editing(pipeline=Kontext(folder, host_memory.placement()))

@@ -1,11 +1,10 @@
-"""The only door to ComfyUI's services: folders, memory, progress, previews, cancelling."""
+"""The door to ComfyUI's services: folders, progress, previews, cancelling."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4, uuid5
+from uuid import uuid4
 
 import comfy.model_management as memory
 import folder_paths
@@ -13,23 +12,10 @@ import latent_preview
 import torch
 from comfy.cli_args import args
 from comfy.latent_formats import Wan21
-from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
-from comfy.weight_adapter import LoRAAdapter
-from torch import nn
 
 from ..wan.errors import OutputError
 from ..wan.progress import Preview
-from ..wan.quantised import patched_bytes, quantised_names
-from ..wan.residency import (
-    Delta,
-    LowRank,
-    PatchedWeights,
-    Patches,
-    Turns,
-    WeightPatch,
-    changed_names,
-)
 
 log = logging.getLogger("wan_local")
 
@@ -37,7 +23,6 @@ log = logging.getLogger("wan_local")
 _BAR = 1000
 _PREVIEW_PIXELS = 512
 _LARGE_IMAGE = 4_000_000_000  # bytes
-_EVERYTHING = 1e30  # bytes; what the host itself asks for to unload all models
 
 
 class NodeReporter:
@@ -105,118 +90,6 @@ def _server():
     except ImportError:
         return None
     return getattr(PromptServer, "instance", None)
-
-
-class _Holder(nn.Module):
-    """A plain module around a model: the host sets `device`, which diffusers' models refuse."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-
-class HostPlacement:
-    """Every model belongs to ComfyUI's memory manager, which can see and evict it."""
-
-    def __init__(self) -> None:
-        self.device = memory.get_torch_device()
-
-    def own(self, module: nn.Module, name: str) -> "_HostOwned":
-        """Put a model into the host's care."""
-        devices = {
-            "text encoder": (memory.text_encoder_device, memory.text_encoder_offload_device),
-            "image encoder": (memory.text_encoder_device, memory.text_encoder_offload_device),
-            "vae": (memory.vae_device, memory.vae_offload_device),
-        }
-        load, offload = devices.get(name, (memory.get_torch_device, memory.unet_offload_device))
-        return _HostOwned(ModelPatcher(_Holder(module), load(), offload()))
-
-
-@cache
-def placement() -> HostPlacement:
-    """The one placement of this host, so that models of the same files share their weights."""
-    return HostPlacement()
-
-
-class _HostOwned:
-    """One module: a patcher for its plain weights, and a clone of it with patches on them."""
-
-    def __init__(self, patcher: ModelPatcher) -> None:
-        self._plain = patcher
-        # One clone is kept, so that it is not made again for every use.
-        self._patched: tuple[Patches, ModelPatcher] = ((), patcher)
-        self._rest = PatchedWeights(patcher.model.model)
-        # The host knows nothing of scales, so patches of quantised weights are ours too.
-        module = patcher.model.model
-        self._skipped = _skipped_names(module) | set(quantised_names(module))
-        self._turns = Turns()
-
-    @contextmanager
-    def on_device(self, memory_required: int, patches: Patches = ()) -> Iterator[nn.Module]:
-        def prepare(wanted: Patches) -> None:
-            needed = memory_required + patched_bytes(self._rest.module, changed_names(wanted))
-            memory.load_models_gpu([self._patcher(wanted)], memory_required=needed)
-            self._rest.apply(wanted, names=self._skipped)
-
-        with self._turns.take(patches, prepare, self._rest.restore):
-            yield self._plain.model.model
-
-    def release(self) -> None:
-        def unload() -> None:
-            holder = self._plain.model
-            loaded = memory.current_loaded_models
-            others = [m for m in loaded if m.model is None or m.model.model is not holder]
-            memory.free_memory(_EVERYTHING, self._plain.load_device, keep_loaded=others)
-
-        self._turns.if_idle(unload)
-
-    def _patcher(self, patches: Patches) -> ModelPatcher:
-        if patches != self._patched[0]:
-            self._patched = (patches, self._with_patches(patches) if patches else self._plain)
-        return self._patched[1]
-
-    def _with_patches(self, patches: Patches) -> ModelPatcher:
-        clone = self._plain.clone()
-        for patch in patches:
-            for batch in self._batches(patch):
-                unknown = batch.keys() - set(clone.add_patches(batch, patch.strength))
-                if unknown:  # the host would leave them out without a word
-                    raise RuntimeError(f"ComfyUI does not know the weights {sorted(unknown)}")
-        # The host patches again where this number is another one. Made from what the patches
-        # are, it stays the same when the same LoRAs are added anew.
-        content = repr([(patch.identity, patch.strength) for patch in patches])
-        clone.patches_uuid = uuid5(self._plain.patches_uuid, content)
-        return clone
-
-    def _batches(self, patch: WeightPatch) -> Iterator[dict]:
-        """The host's patches by its weight names; a second change of one weight comes later."""
-        for index in range(max(map(len, patch.deltas.values()))):
-            yield {
-                f"model.{name}": _host_patch(deltas[index])  # `model` is the child of _Holder
-                for name, deltas in patch.deltas.items()
-                if index < len(deltas) and name not in self._skipped
-            }
-
-
-def _host_patch(delta: Delta):
-    if isinstance(delta, LowRank):
-        # weights: up, down, alpha, and three that plain LoRAs do not have (core, DoRA, sizes)
-        return LoRAAdapter(set(), (delta.up, delta.down, delta.alpha, None, None, None))
-    return ("diff", (delta.diff,))
-
-
-def _skipped_names(module: nn.Module) -> set[str]:
-    """Parameters that the host's patches do not reach, and we patch ourselves: small tables.
-
-    ModelPatcher._load_list leaves out the parameters of a module whose children have some too,
-    such as the modulation tables of the blocks. It says so to nobody.
-    """
-    skipped = set()
-    for owner, child in module.named_modules():
-        own = [name for name, _ in child.named_parameters(recurse=False)]
-        if len(own) < sum(1 for _ in child.parameters()):
-            skipped.update(f"{owner}.{name}" if owner else name for name in own)
-    return skipped
 
 
 def model_files(key: str) -> list[str]:

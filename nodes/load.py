@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..wan.errors import WanError
 from ..wan.load.model import load_model
-from . import compat, host
+from ..wan.residency import Offload
+from . import compat, host, host_memory
 from .models import AUTO, PRECISIONS, check_model, find_model_files, listed
 from .sockets import WanModel
 
@@ -51,6 +52,17 @@ class WanLocalModelLoader(io.ComfyNode):
                     "GGUF: those stay as small as they are.",
                     advanced=True,
                 ),
+                compat.make_input(
+                    io.Combo.Input,
+                    "offload",
+                    options=[choice.value for choice in Offload],
+                    default=Offload.AUTO.value,
+                    optional=True,  # graphs saved before it was there have none
+                    tooltip="blocks: the transformer's blocks stay in RAM and visit the GPU one "
+                    "after the other, for the least GPU memory at nearly the same speed. off: it "
+                    "is whole on the GPU while it works. auto: whole where it fits, else blocks.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 WanModel.Output(
@@ -73,12 +85,17 @@ class WanLocalModelLoader(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model, text_encoder, vae, image_encoder, precision):
+    def fingerprint_inputs(
+        cls, model, text_encoder, vae, image_encoder, precision, offload=Offload.AUTO.value
+    ):
         files = find_model_files(model, text_encoder, vae, image_encoder)
         paths = (files.transformer, files.text_encoder, files.vae, files.image_encoder)
-        return [*map(host.fingerprint, paths), precision]
+        return [*map(host.fingerprint, paths), precision, offload]
 
     @classmethod
-    def execute(cls, model, text_encoder, vae, image_encoder, precision):
+    def execute(
+        cls, model, text_encoder, vae, image_encoder, precision, offload=Offload.AUTO.value
+    ):
         files = find_model_files(model, text_encoder, vae, image_encoder)
-        return io.NodeOutput(load_model(files, host.placement(), PRECISIONS[precision]))
+        placement = host_memory.placement(Offload(offload))
+        return io.NodeOutput(load_model(files, placement, PRECISIONS[precision]))

@@ -8,7 +8,7 @@ from ..wan.preprocess.mask.sam2 import Sam2
 from ..wan.preprocess.mask.segment import Segmenter
 from ..wan.preprocess.pose.onnx import ModelKind, PoseModels
 from ..wan.tiny import default_folder, ensure_tiny, tiny_pose_files
-from . import host
+from . import host, host_memory
 
 TINY = "tiny (knows only the drawn puppet, for tests)"
 GRABCUT = "GrabCut (fallback, no weights)"
@@ -98,7 +98,7 @@ def make_segmenter(method: str) -> Segmenter:
             why="The person is masked with it.",
             fix=f'Put the folder there and press R, or choose "{GRABCUT}".',
         )
-    return Sam2(folder, host.placement())
+    return Sam2(folder, host_memory.placement())
 
 
 def _sam2_folders() -> dict[str, Path]:

@@ -14,7 +14,7 @@ from ..wan.upsample.rife.load import (
     find_rife,
     load_rife,
 )
-from . import host
+from . import host, host_memory
 
 TINY = "tiny (random weights, for a try without a download)"
 _KEY = "wan_rife"
@@ -47,7 +47,7 @@ def load_choice(name: str) -> Rife:
         path = find_rife([tiny_rife_folder(ensure_tiny(default_folder()))])
     else:
         path = _path(name)
-    return load_rife(path, host.placement())
+    return load_rife(path, host_memory.placement())
 
 
 def fingerprint(name: str) -> str:

@@ -5,23 +5,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from wan_local.wan.deltas import Full, LowRank, WeightPatch
 from wan_local.wan.load.gguf_file import GGML_TYPES
 from wan_local.wan.quantised import (
     FP8,
     Quantisation,
     QuantisedLinear,
+    change_bytes,
     holds_fp8,
-    patched_bytes,
     quantised_names,
 )
-from wan_local.wan.residency import (
-    DevicePlacement,
-    Full,
-    LowRank,
-    Part,
-    PatchedWeights,
-    WeightPatch,
-)
+from wan_local.wan.residency import DevicePlacement, Part, PatchedWeights
 
 
 def randn(*shape, seed=0):
@@ -30,7 +24,7 @@ def randn(*shape, seed=0):
 
 def layer(dtype=torch.float8_e4m3fn, compute=torch.bfloat16, how=None):
     linear = nn.Linear(64, 32).requires_grad_(False).to(compute)
-    return QuantisedLinear(linear, randn(32, 64).to(dtype), how or Quantisation(0.5), compute)
+    return QuantisedLinear(linear, randn(32, 64).to(dtype), how or Quantisation(0.5))
 
 
 def small_patch(strength=1.0, name="weight"):
@@ -72,7 +66,7 @@ def test_forward_takes_the_type_of_its_input():
         assert torch.equal(module(x), expected)
 
 
-def test_a_patched_weight_is_computed_in_float32_and_kept_in_the_computing_type():
+def test_changes_are_added_in_float32_and_rounded_once_and_take_no_room_of_a_whole_weight():
     module = layer()
     part = Part("transformer", lambda: module, DevicePlacement("cpu"))
     before, x = module.stored.clone(), randn(3, 64).bfloat16()
@@ -80,11 +74,11 @@ def test_a_patched_weight_is_computed_in_float32_and_kept_in_the_computing_type(
     with part.patched(small_patch(0.7)).on_device() as patched:
         factors = small_patch().deltas["weight"][0]
         expected = before.float() * 0.5 + 0.7 * 0.5 * (factors.up @ factors.down)
-        assert patched.weight.dtype is torch.bfloat16 and patched.stored is None
-        torch.testing.assert_close(patched.weight, expected.bfloat16(), rtol=0, atol=0)
+        assert patched.weight is None and patched.stored.dtype is torch.float8_e4m3fn
+        assert torch.equal(patched.decoded(torch.bfloat16), expected.bfloat16())
         assert not torch.equal(patched(x), plain)
     with part.on_device() as again:
-        assert again.weight is None
+        assert again.changes == ()
         assert torch.equal(again.stored.view(torch.uint8), before.view(torch.uint8))
         assert torch.equal(again(x), plain)
 
@@ -92,12 +86,10 @@ def test_a_patched_weight_is_computed_in_float32_and_kept_in_the_computing_type(
 def test_a_failure_while_patching_leaves_the_weights_as_they_were():
     module = nn.Sequential(layer(), layer())
     before = [part.stored.clone().view(torch.uint8) for part in module]
-    wrong = WeightPatch(
-        "x", ("x",), 1.0, {"0.weight": [Full(randn(32, 64))], "1.weight": [Full(randn(5))]}
-    )
-    with pytest.raises(RuntimeError):
-        PatchedWeights(module).apply((wrong,))
-    assert all(part.weight is None for part in module)
+    deltas = {"0.weight": [Full(randn(32, 64))], "1.weight": [Full(None)]}
+    with pytest.raises(AttributeError):
+        PatchedWeights(module).apply((WeightPatch("x", ("x",), 1.0, deltas),))
+    assert all(part.changes == () for part in module)
     found = [part.stored.view(torch.uint8) for part in module]
     assert all(torch.equal(a, b) for a, b in zip(found, before, strict=True))
 
@@ -111,9 +103,9 @@ def test_stored_weights_are_as_small_as_in_the_file():
 
 def test_bytes_that_patches_add_are_counted():
     module = nn.Sequential(layer(), nn.Linear(32, 32))
-    full, small = 2 * 32 * 64, 32 * 64
-    assert patched_bytes(module, ["0.weight", "0.bias", "1.weight"]) == full - small
-    assert patched_bytes(module, ["1.weight"]) == 0
+    factors = 4 * (32 * 2 + 2 * 64)
+    assert change_bytes(module, (small_patch(name="0.weight"),) * 2) == 2 * factors
+    assert change_bytes(module, (small_patch(name="1.weight"),)) == 0
 
 
 def test_the_cpu_holds_fp8_and_the_meta_device_cannot_be_asked():

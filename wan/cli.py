@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import Cancelled, InputError, WanError
 from .params import APPS, App, Param, validate
+from .residency import Offload
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -102,7 +103,14 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         action="store_false",
         help="leave parameters and seed out of the file",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
+    parser.add_argument(
+        "--offload",
+        choices=[choice.value for choice in Offload],
+        help="auto (default): models stay on the device while there is room, and a transformer "
+        "that does not fit visits it block by block; off: everything stays; blocks: always block "
+        "by block, for the least memory",
+    )
     parser.add_argument(
         "--server",
         metavar="URL",
@@ -164,10 +172,11 @@ def _run(options: argparse.Namespace) -> int:
     app = options.app.widened(MINIMUMS) if is_tiny else options.app
     values = validate(app, read_inputs(options.input))
     from .app import RUNNERS
-    from .terminal import TerminalReporter, open_models, surroundings
+    from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
 
-    offload = values.get("offload_model", True)
-    model = open_models(options.models, options.device, options.app.name, offload)
+    offload = offload_of(values, options.offload)
+    placement = open_device(options.device, offload)
+    model = open_models(options.models, placement, options.app.name)
     around = surroundings(options.models, model, options.out, options.metadata)
     started = time.monotonic()
     with TerminalReporter() as reporter:

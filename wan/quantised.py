@@ -6,13 +6,14 @@ computed runs on every device, and an fp8 matrix product is never needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .deltas import Change, Patches, add_changes, changed_names, changes_of
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -43,53 +44,38 @@ class Quantisation:
 class QuantisedLinear(nn.Module):
     """`nn.Linear` with a quantised weight.
 
-    `weight` is None, which transformers understands as "of no type", unless a patched weight took
-    the place of the stored one.
+    `weight` is None, which transformers understands as "of no type".
 
     Args:
         linear: the layer it takes the place of; its bias is taken over.
         stored: [out, in] in float8, or [out, bytes of a row] uint8 for GGML types.
         quantisation: how to read it.
-        dtype: of the weight once it is patched.
     """
 
-    def __init__(
-        self, linear: nn.Linear, stored: Tensor, quantisation: Quantisation, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, linear: nn.Linear, stored: Tensor, quantisation: Quantisation) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.dtype = dtype
         self.register_parameter("weight", None)
         self.register_parameter("stored", nn.Parameter(stored, requires_grad=False))
         self.register_parameter("bias", linear.bias)
         self.register_buffer("rows", quantisation.rows)
         self._factor, self._ggml = quantisation.factor, quantisation.ggml
+        self.changes: tuple[Change, ...] = ()
+        """Added to the weight in every forward, in float32, before it is rounded: the weight stays
+        as small as it is. Their tensors are on the device of `stored` while it computes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out] in the type of `x`."""
-        weight = self.decoded(x.dtype) if self.weight is None else self.weight.to(x.dtype)
         bias = self.bias if self.bias is None else self.bias.to(x.dtype)
-        return functional.linear(x, weight, bias)
+        return functional.linear(x, self.decoded(x.dtype), bias)
 
-    def decoded(self, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-        """The stored weight, [out, in], in `dtype`; `device` None: where it is."""
+    def decoded(self, dtype: torch.dtype) -> Tensor:
+        """The weight with its changes, [out, in], in `dtype`; rounded once."""
         quantisation = Quantisation(self._factor, self.rows, self._ggml)
-        stored = self.stored.detach()
-        return quantisation.decode(stored if device is None else stored.to(device), dtype)
-
-    def patch(self, weight: Tensor) -> Tensor:
-        """Compute with `weight`, [out, in], from now on.
-
-        Returns:
-            What was stored, for `unpatch`.
-        """
-        stored = self.stored.detach()
-        self.weight, self.stored = nn.Parameter(weight.to(self.dtype), requires_grad=False), None
-        return stored
-
-    def unpatch(self, stored: Tensor) -> None:
-        """Compute with what `patch` returned again."""
-        self.weight, self.stored = None, nn.Parameter(stored, requires_grad=False)
+        if not self.changes:
+            return quantisation.decode(self.stored.detach(), dtype)
+        weight = quantisation.decode(self.stored.detach(), torch.float32)
+        return add_changes(weight, self.changes).to(dtype)
 
 
 def quantised_layer(module: nn.Module, name: str) -> QuantisedLinear | None:
@@ -108,11 +94,15 @@ def quantised_names(module: nn.Module) -> list[str]:
     ]
 
 
-def patched_bytes(module: nn.Module, names: Collection[str]) -> int:
-    """Bytes that patches on weights of these names add: quantised ones get their full size."""
-    layers = [layer for name in names if (layer := quantised_layer(module, name))]
-    full = sum(layer.out_features * layer.in_features * layer.dtype.itemsize for layer in layers)
-    return full - sum(layer.stored.nbytes for layer in layers if layer.stored is not None)
+def change_bytes(module: nn.Module, patches: Patches) -> int:
+    """Bytes that patches add to a module: the factors that its quantised layers keep."""
+    return sum(
+        tensor.nbytes
+        for name in changed_names(patches)
+        if quantised_layer(module, name)
+        for _, delta in changes_of(patches, name)
+        for tensor in delta.tensors
+    )
 
 
 @cache

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from .errors import InputError
 from .params import APPS
+from .residency import Offload
 from .service.catalog import Catalog, catalog_app
 from .service.executor import Job
 from .service.keys import Keys
@@ -53,7 +54,14 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     worker.set_defaults(command=_work)
     for parser in (serve, worker):
         parser.add_argument("--models", default="tiny", metavar="tiny|DIR")
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
+        parser.add_argument(
+            "--offload",
+            choices=[choice.value for choice in Offload],
+            help="auto: models stay on the device while there is room, and a transformer that does "
+            "not fit visits it block by block; off: everything stays; blocks: always block by "
+            "block. Left out: auto, or off in tasks with offload_model false",
+        )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -122,9 +130,8 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     settings = Settings(data, listens_on_loopback=is_local)
     is_tiny = options.models == "tiny"
     apps = [app.widened(MINIMUMS) if is_tiny else app for app in APPS.values()]
-    executor = WorkerExecutor(
-        options.models, options.device, expect=None if is_tiny else _expect_weights(options.models)
-    )
+    expect = None if is_tiny else _expect_weights(options.models)
+    executor = WorkerExecutor(options.models, options.device, options.offload, expect=expect)
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()
     app.router.add_routes(service.routes())
@@ -192,4 +199,4 @@ def _is_loopback(host: str) -> bool:
 def _work(options: argparse.Namespace) -> int:
     from .worker import run_worker
 
-    return run_worker(options.models, options.device)
+    return run_worker(options.models, options.device, options.offload)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 from .errors import InputError
 from .payloads import Variant, WanModel
 from .progress import Preview
-from .residency import DevicePlacement
+from .residency import DevicePlacement, Offload
 
 _VARIANTS = {"wan2-1-i2v": (Variant.I2V, Variant.FLF2V), "wan-2-2-animate-v2v": (Variant.ANIMATE,)}
 
@@ -75,25 +76,46 @@ class TerminalReporter:
         tqdm.write(text, file=sys.stderr)
 
 
-def open_models(models: str, device: str, app: str, offload: bool = True) -> WanModel:
+def open_device(name: str, offload: Offload = Offload.AUTO) -> DevicePlacement:
+    """Where models compute.
+
+    Args:
+        name: "auto" or a torch device.
+        offload: what leaves it, and when.
+    Raises:
+        InputError: no such device.
+    """
+    return DevicePlacement(_device(name), offload)
+
+
+def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:
     """The model of an app, from a folder or the tiny set.
 
     Args:
         models: "tiny", or a folder of weights.
-        device: "auto" or a torch device.
+        placement: from `open_device`.
         app: name of the app, which decides the kind of weights.
-        offload: whether models leave the device while they are not used.
     Raises:
-        InputError: no such device.
         MissingFileError, ModelError: the folder's files cannot serve.
     """
     from .load.model import load_model
     from .tiny import default_folder, ensure_tiny, tiny_files
 
-    placement = DevicePlacement(_device(device), offload)
     if models == "tiny":
         return load_model(tiny_files(ensure_tiny(default_folder()), _VARIANTS[app][0]), placement)
     return load_model(find_weights(models, app), placement)
+
+
+def offload_of(values: Mapping[str, Any], wanted: str | None = None) -> Offload:
+    """What leaves the device in a run of an app.
+
+    Args:
+        values: of its parameters; `offload_model` false keeps models on the device.
+        wanted: of the command line, which comes first; None: nothing was said there.
+    """
+    if wanted:
+        return Offload(wanted)
+    return Offload.AUTO if values.get("offload_model", True) else Offload.OFF
 
 
 def find_weights(models: str, app: str) -> ModelFiles:

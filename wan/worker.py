@@ -24,6 +24,7 @@ import torch
 from .errors import Cancelled, UpsamplingError, WanError
 from .payloads import WanModel
 from .progress import Preview
+from .residency import DevicePlacement, Offload
 from .service.progress import JobProgress
 from .service.statuses import Status
 
@@ -40,13 +41,16 @@ class Worker:
         models: "tiny", or a folder of weights.
         device: "auto" or a torch device.
         out: where messages go.
+        offload: what leaves the device in every job; None: as each job says.
+        out: where messages go.
     """
 
-    def __init__(self, models: str, device: str, out: TextIO) -> None:
-        self._models, self._device, self._out = models, device, out
+    def __init__(self, models: str, device: str, out: TextIO, offload: str | None = None) -> None:
+        self._models, self._device, self._out, self._offload = models, device, out, offload
+        self._placement: DevicePlacement | None = None
         self._jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
-        self._kept: dict[tuple[str, bool], WanModel] = {}
+        self._kept: dict[str, WanModel] = {}
         self._lock = threading.Lock()
 
     def listen(self, lines: TextIO) -> None:
@@ -97,14 +101,14 @@ class Worker:
     def _make(self, job: Mapping[str, Any]) -> dict[str, Any]:
         from .app import RUNNERS
         from .params import APPS
-        from .terminal import surroundings
+        from .terminal import offload_of, surroundings
 
         name = job["app"].rpartition("/")[2]
         reporter = WorkerReporter(self, job["task_id"], name)
         reporter.check_cancelled()
         self.tell("status", job["task_id"], status=Status.SETTING_UP)
         values = dict(job["values"])
-        model = self._model(name, values.get("offload_model", True), reporter)
+        model = self._model(name, offload_of(values, self._offload), reporter)
         out = Path(job["folder"]) / "video.mp4"
         around = surroundings(self._models, model, out)
         output = APPS[name].output
@@ -124,15 +128,17 @@ class Worker:
         }
         return {"status": Status.COMPLETED, "files": {output: str(result.path)}, "facts": facts}
 
-    def _model(self, app: str, offload: bool, reporter: WorkerReporter) -> WanModel:
-        from .terminal import open_models
+    def _model(self, app: str, offload: Offload, reporter: WorkerReporter) -> WanModel:
+        from .terminal import open_device, open_models
 
-        key = (app, offload)
-        if key not in self._kept:
+        if self._placement is None:
+            self._placement = open_device(self._device)
+        self._placement.offload = offload
+        if app not in self._kept:
             reporter.say("load the models")
             self._kept.clear()  # of two models one would not fit
-            self._kept[key] = open_models(self._models, self._device, app, offload)
-        return self._kept[key]
+            self._kept[app] = open_models(self._models, self._placement, app)
+        return self._kept[app]
 
 
 class WorkerReporter:
@@ -207,13 +213,13 @@ def _end_with_server() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run_worker(models: str, device: str) -> int:
-    """Serve jobs from stdin until it ends."""
+def run_worker(models: str, device: str, offload: str | None = None) -> int:
+    """Serve jobs from stdin until it ends; arguments as `Worker`."""
     _end_with_server()
     # Messages have a channel of their own: whatever libraries print goes to stderr.
     out = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
     os.dup2(2, 1)
-    worker = Worker(models, device, out)
+    worker = Worker(models, device, out, offload)
     threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
     worker.work()
     return 0

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from wan_local.wan.errors import MissingFileError, ModelError
 from wan_local.wan.load.files import gather_files
-from wan_local.wan.load.model import ModelFiles, default_dtype, find_files, load_model
+from wan_local.wan.load.model import ModelFiles, find_files, load_model
 from wan_local.wan.payloads import Variant
-from wan_local.wan.residency import DevicePlacement
+from wan_local.wan.residency import DevicePlacement, default_dtype
 
 CPU = DevicePlacement("cpu")
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,15 +25,11 @@ spec.loader.exec_module(sys.modules["wan_local"])
 import comfy.model_management as memory  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
-from wan_local.nodes.host import HostPlacement  # noqa: E402
+from wan_local.nodes.host_memory import HostPlacement  # noqa: E402
+from wan_local.wan.deltas import Full, LowRank, WeightPatch  # noqa: E402
 from wan_local.wan.load.transformer import load_transformer  # noqa: E402
-from wan_local.wan.residency import (  # noqa: E402
-    DevicePlacement,
-    Full,
-    LowRank,
-    Part,
-    WeightPatch,
-)
+from wan_local.wan.quantised import quantised_layer, quantised_names  # noqa: E402
+from wan_local.wan.residency import DevicePlacement, Part  # noqa: E402
 
 FILE = TINY / "diffusers/wan2.2-animate/transformer"
 
@@ -56,8 +52,12 @@ def make_patch(shapes, strength):
 
 
 def weights(part):
+    """All parameters; quantised ones beside what is computed with them."""
     with part.on_device(10**6) as module:
-        return {name: tensor.clone() for name, tensor in module.named_parameters()}
+        found = {name: tensor.clone() for name, tensor in module.named_parameters()}
+        for name in quantised_names(module):
+            found[name] = quantised_layer(module, name).decoded(torch.bfloat16)
+        return found
 
 
 def check(dtype):
@@ -128,17 +128,21 @@ def check_fp8(folder):
     hosted, expected = part(HostPlacement()), part(DevicePlacement("cpu"))
     before = weights(hosted)
     assert before["blocks.0.attn1.to_q.stored"].dtype is torch.float8_e4m3fn
-    shapes = {n.replace(".stored", ".weight"): t.shape for n, t in before.items()}
+    shapes = {n: t.shape for n, t in before.items() if not n.endswith(".stored")}
     patch = make_patch(shapes, 0.8)
     found, wanted = weights(hosted.patched(patch)), weights(expected.patched(patch))
-    assert found.keys() == shapes.keys()
-    assert found["blocks.0.attn1.to_q.weight"].dtype is torch.bfloat16
+    assert found.keys() == before.keys() == wanted.keys()
     for name, tensor in found.items():
-        assert torch.equal(tensor, wanted[name]), name
-        if name in before:
-            assert not torch.equal(tensor, before[name]), name
+        assert torch.equal(as_bytes(tensor), as_bytes(wanted[name])), name
+        is_same = torch.equal(as_bytes(tensor), as_bytes(before[name]))
+        assert is_same == name.endswith(".stored"), name
     for name, tensor in weights(hosted).items():
-        assert torch.equal(tensor.view(torch.uint8), before[name].view(torch.uint8)), name
+        assert torch.equal(as_bytes(tensor), as_bytes(before[name])), name
+
+
+def as_bytes(tensor):
+    """Comparable in every type."""
+    return tensor.contiguous().view(torch.uint8)
 
 
 generator = torch.Generator().manual_seed(0)

@@ -176,7 +176,7 @@ def fill(
             is_layer = isinstance(owner, nn.Linear) and leaf == "weight"
             is_small = bool(how.ggml) or (tensor.dtype in FP8 and not unpack_fp8)
             if is_layer and is_small and not keep:
-                layer = QuantisedLinear(owner, tensor.contiguous(), how, dtype)
+                layer = QuantisedLinear(owner, tensor.contiguous(), how)
                 module.set_submodule(owner_name, layer)
                 continue
             shape = owner.get_parameter(leaf).shape

@@ -58,7 +58,9 @@ _TYPES = {
     23: ("IQ4_XS", 256, 136),
     30: ("BF16", 1, 2),
 }
-GGML_TYPES = frozenset(name for name, *_ in _TYPES.values()) - set(PLAIN)
+GGML_SIZES = {name: (count, size) for name, count, size in _TYPES.values() if name not in PLAIN}
+"""Of the quantised types by name: numbers in a block, bytes of it."""
+GGML_TYPES = frozenset(GGML_SIZES)
 """Names of the quantised types."""
 
 

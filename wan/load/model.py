@@ -18,33 +18,30 @@ from ..quantised import holds_fp8
 from ..residency import Part, Placement
 from .config import SMALLEST_WAN
 from .files import ModelFiles, find_files
+from .footprint import weight_footprint
 from .header import INDEX_SUFFIX, read_header
 from .image import check_image_encoder, load_image_encoder
+from .inspect import Kind
 from .text import check_text_encoder, load_text_encoder
 from .tokenizer import open_tokenizer
 from .transformer import check_transformer, inspect_transformer, load_transformer
 from .vae import check_vae, load_vae
 
-__all__ = ["ModelFiles", "default_dtype", "find_files", "load_model"]
+__all__ = ["ModelFiles", "find_files", "load_model"]
 
 log = logging.getLogger("wan_local")
 
+# By kind: the name in logs and errors, what reads the weights, and where the blocks are that can
+# be streamed. (transformers looks into the image encoder's layers from outside.)
+_LOADERS: dict[Kind, tuple[str, Callable[..., nn.Module], str]] = {
+    Kind.TRANSFORMER: ("transformer", load_transformer, "blocks"),
+    Kind.VAE: ("vae", load_vae, ""),
+    Kind.TEXT_ENCODER: ("text encoder", load_text_encoder, "encoder.block"),
+    Kind.IMAGE_ENCODER: ("image encoder", load_image_encoder, ""),
+}
 # Parts in use, by what they were made from: two models of the same files share their memory.
 _parts: WeakValueDictionary[tuple[Any, ...], Part[Any]] = WeakValueDictionary()
 _parts_lock = Lock()
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """Type of the weights on a device: float32 on the CPU, else bfloat16 where it is native.
-
-    GPUs before Ampere only emulate bfloat16; they get float16.
-    """
-    if device.type == "cpu":
-        return torch.float32
-    if device.type != "cuda":
-        return torch.float16 if device.type == "mps" else torch.bfloat16
-    is_native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.bfloat16 if is_native else torch.float16
 
 
 def load_model(
@@ -56,7 +53,7 @@ def load_model(
         files: where the parts are, see `find_files`.
         placement: who owns the modules and where they compute.
         dtype: type that transformer and encoders compute in, and of their weights unless those
-            are quantised; None: `default_dtype` of the device. The VAE is float32 always.
+            are quantised; None: what the placement says. The VAE is float32 always.
     Raises:
         MissingFileError: files are not there; names all of them.
         ModelError: a file is damaged, of the wrong kind, or does not fit the others.
@@ -64,7 +61,7 @@ def load_model(
     vae, text_encoder, image_encoder = _expect_complete(files)
     variant, config = check_transformer(files.transformer)
     _expect_fitting(files, config)
-    dtype = dtype or default_dtype(placement.device)
+    dtype = dtype or placement.default_dtype()
     name = _display_name(files.transformer)
     storage = inspect_transformer(files.transformer)[0].storage
     computed = str(dtype).removeprefix("torch.")
@@ -74,10 +71,10 @@ def load_model(
         name=name,
         variant=variant,
         config=config,
-        transformer=_part("transformer", load_transformer, files.transformer, dtype, placement),
-        vae=_part("vae", load_vae, vae, torch.float32, placement),
-        text_encoder=_part("text encoder", load_text_encoder, text_encoder, dtype, placement),
-        image_encoder=_part("image encoder", load_image_encoder, image_encoder, dtype, placement),
+        transformer=_part(Kind.TRANSFORMER, files.transformer, dtype, placement),
+        vae=_part(Kind.VAE, vae, torch.float32, placement),
+        text_encoder=_part(Kind.TEXT_ENCODER, text_encoder, dtype, placement),
+        image_encoder=_part(Kind.IMAGE_ENCODER, image_encoder, dtype, placement),
         tokenizer=_tokenizer(files),
         identity=_identity(files),
         is_tiny=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
@@ -147,19 +144,15 @@ def _tokenizer(files: ModelFiles) -> Tokenizer:
     return open_tokenizer(place)
 
 
-def _part(
-    name: str,
-    load: Callable[..., nn.Module],
-    path: Path,
-    dtype: torch.dtype,
-    placement: Placement,
-) -> Part[Any]:
+def _part(kind: Kind, path: Path, dtype: torch.dtype, placement: Placement) -> Part[Any]:
     """The part that is already in use for this very file, or a new one."""
+    name, load, stack = _LOADERS[kind]
+    unpack_fp8 = not holds_fp8(placement.device, dtype)
 
     def read() -> nn.Module:
-        if load is load_vae:  # convolutions, which are never kept in fp8
+        if kind is Kind.VAE:  # convolutions, which are never kept in fp8
             return load(path, dtype)
-        return load(path, dtype, unpack_fp8=not holds_fp8(placement.device, dtype))
+        return load(path, dtype, unpack_fp8=unpack_fp8)
 
     stamps = tuple(
         (str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size)
@@ -169,7 +162,8 @@ def _part(
     with _parts_lock:
         part = _parts.get(key)
         if part is None:
-            part = Part(name, read, placement)
+            size = weight_footprint(path, kind, dtype, unpack_fp8)
+            part = Part(name, read, placement, size, stack)
             _parts[key] = part
     return part
 

@@ -31,6 +31,7 @@ class WorkerExecutor:
     Args:
         models: "tiny", or a folder of weights.
         device: "auto" or a torch device.
+        offload: what leaves the device in every job; None: as each job says.
         grace: seconds between asking a job to stop and killing its process.
         expect: called in a thread before a job is taken; its WanError says which weights are
             missing.
@@ -40,6 +41,7 @@ class WorkerExecutor:
         self,
         models: str,
         device: str = "auto",
+        offload: str | None = None,
         grace: float = _GRACE,
         expect: Callable[[Job], None] | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class WorkerExecutor:
             models = str(Path(models).resolve())
         self._command = [sys.executable, "-m", "wan", "worker", "--models", models]
         self._command += ["--device", device]
+        self._command += ["--offload", offload] if offload else []
         self._grace, self._expect = grace, expect
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None

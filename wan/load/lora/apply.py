@@ -6,10 +6,10 @@ from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
+from ...deltas import WeightPatch
 from ...errors import InputError
 from ...payloads import WanModel
 from ...progress import Reporter, Silent
-from ...residency import WeightPatch
 from .patch import plan_lora, read_deltas, read_lora_header
 from .targets import model_targets
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ...deltas import Delta, Full, LowRank
 from ...errors import ModelError, WanError
-from ...residency import Delta, Full, LowRank
 from ..header import PICKLE_SUFFIXES, Header, read_header, read_pickle
 from ..inspect import identify
 from .names import Role, other_format, owner_of, parse_name
