@@ -45,7 +45,8 @@ class NodeReporter:
 
     def start(self, phase: str, total: int) -> None:
         """A phase begins where the one before it ended."""
-        self._finished += self._shares.get(self._phase, 0)
+        if phase != self._phase:  # else it begins again, with less memory
+            self._finished += self._shares.get(self._phase, 0)
         self._phase, self._total = phase, max(1, total)
         log.info("%s (%d)", phase, total)
 

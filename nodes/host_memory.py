@@ -125,6 +125,11 @@ class _HostOwned:
     def release(self) -> None:
         self._turns.if_idle(self._unload)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its blocks were streamed when it was used last."""
+        return self._is_streaming
+
     def shrink(self) -> bool:
         if self._must_stream or self._stack is None:
             return False

@@ -182,6 +182,7 @@ def test_an_animations_first_clip_encodes_the_reference_and_the_empty_clip_once(
     animate_model, text, condition
 ):
     """Three encodes a clip: skeleton, given frames; the reference was encoded with the condition."""
+    animate_model.vae.memo.clear()
     seen = []
 
     def look(module, args, kwargs):
@@ -197,6 +198,21 @@ def test_an_animations_first_clip_encodes_the_reference_and_the_empty_clip_once(
     empty = [value == 0 for value in seen]
     # An empty chunk is one of a clip without given frames, or behind those taken over.
     assert empty == [False] * 3 + [True] * 3 + ([False] * 4 + [True] * 2) * 2
+
+
+def test_a_second_run_encodes_only_what_it_made_itself(animate_model, text, condition):
+    """The skeleton and the empty clip are known by their content; taken-over frames are new."""
+    animate_model.vae.memo.clear()
+    result(animate_model, text, condition, SETTINGS)
+    seen = []
+    with animate_model.vae.on_device() as vae:
+        handle = vae.encoder.register_forward_pre_hook(lambda *_: seen.append(1))
+    try:
+        other = replace(SETTINGS, sample=replace(SAMPLE, seed=SAMPLE.seed + 1))
+        result(animate_model, text, condition, other)
+    finally:
+        handle.remove()
+    assert len(seen) == 2 * 3  # the given frames of the second and third clip
 
 
 def test_nothing_is_rounded_between_clips(animate_model, text, condition, monkeypatch):

@@ -43,7 +43,8 @@ class ClipProgress:
 
     def start(self, phase: str, total: int) -> None:
         """A phase of the clip begins where the one before it ended."""
-        self._finished += self._weights.get(self._phase, 0.0)
+        if phase != self._phase:  # else it begins again, with less memory
+            self._finished += self._weights.get(self._phase, 0.0)
         self._phase, self._total, self._begun = phase, max(1, total), time.monotonic()
         self._reporter.status(self._line(0))
 

@@ -13,6 +13,7 @@ from ..media.frames import empty_frames, fill_image
 from ..memory import vae_decode_bytes
 from ..payloads import VideoLatents, WanModel
 from ..progress import Reporter, phase
+from ..shortage import in_tiles, is_out_of_memory
 from ..tiling import Tile, TilePlan, blend_tiles, plan_tiles
 
 
@@ -43,15 +44,23 @@ def decode_frames(
     Source: Wan2.1 wan/modules/vae.py; untiled equal to `AutoencoderKLWan.decode` of the video.
     """
     plan = _plan(video, tile_size)
-    if len(plan.tiles) > 1:
-        result = decode_video(model, video, reporter, tile_size, signed)
-        for first in (0, *range(1, video.num_frames, TEMPORAL_STRIDE)):
+    done = 0
+    if len(plan.tiles) == 1:
+        try:
+            for frames, _, _, pixels in _decode(model, video, plan, tile_size, reporter):
+                _, colours, length, height, width = pixels.shape
+                image = empty_frames(length, height, width, colours)
+                done = frames.stop
+                yield frames.start, fill_image(pixels[0], image, signed)
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+    # In tiles from the beginning, or because whole pictures take too much memory.
+    result = decode_video(model, video, reporter, tile_size, signed)
+    for first in (0, *range(1, video.num_frames, TEMPORAL_STRIDE)):
+        if first >= done:
             yield first, result[first : first + TEMPORAL_STRIDE if first else 1]
-        return
-    for frames, _, _, pixels in _decode(model, video, plan, tile_size, reporter):
-        _, colours, length, height, width = pixels.shape
-        image = empty_frames(length, height, width, colours)
-        yield frames.start, fill_image(pixels[0], image, signed)
 
 
 def decode_video(
@@ -65,11 +74,18 @@ def decode_video(
 
     Args, Raises: as `decode_frames`.
     """
-    plan = _plan(video, tile_size)
-    height, width = plan.height * SPATIAL_STRIDE, plan.width * SPATIAL_STRIDE
+    height, width = (side * SPATIAL_STRIDE for side in video.latents.shape[3:])
     result = empty_frames(video.num_frames, height, width)
-    for frames, rows, columns, pixels in _decode(model, video, plan, tile_size, reporter):
-        fill_image(pixels[0], result[frames, rows, columns], signed)
+
+    def decode(tile_size: int) -> None:
+        plan = _plan(video, tile_size)
+        for frames, rows, columns, pixels in _decode(model, video, plan, tile_size, reporter):
+            fill_image(pixels[0], result[frames, rows, columns], signed)
+
+    def needs(tile_size: int) -> int:
+        return vae_decode_bytes(width, height, tile_size, video.num_frames)
+
+    in_tiles(decode, needs, model.vae, (width, height), tile_size, reporter)
     return result
 
 

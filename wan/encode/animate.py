@@ -13,7 +13,7 @@ from ..errors import GeometryError
 from ..geometry import SIZE_STEP, SPATIAL_STRIDE, TEMPORAL_STRIDE, latent_frames
 from ..media.resize import letterbox
 from ..media.sequence import Frames, pixels
-from ..memory import vae_encode_bytes
+from ..memo import digest
 from ..payloads import (
     AnimateCondition,
     ClipCondition,
@@ -22,10 +22,9 @@ from ..payloads import (
     WanModel,
     expect_animate,
 )
-from ..progress import Reporter, phase
-from ..tiling import plan_tiles
+from ..progress import Reporter
 from .image import encode_images
-from .latents import encode_chunks
+from .latents import Video, encode_videos
 from .mask import keep_around, pack_mask
 
 _HALF_RANGE = 127.5
@@ -64,11 +63,8 @@ def condition_animation(
     _check_sizes(poses, faces, width, height, scene)
     boxed = letterbox(reference, width, height)
     embeds = encode_images(model, [boxed.float() / 255], reporter)
-    with (
-        phase(reporter, "encode reference", _tiles(width, height, tile_size)) as advance,
-        model.vae.on_device(vae_encode_bytes(width, height, tile_size)) as vae,
-    ):
-        latents = encode_chunks(vae, ClipPixels(boxed[None]), reporter, tile_size, advance)
+    picture = ClipPixels(boxed[None]).as_video()
+    (latents,) = encode_videos(model, [picture], reporter, "encode reference", tile_size)
     return AnimateCondition(boxed, latents, embeds, poses, faces, scene, relighting)
 
 
@@ -91,16 +87,10 @@ def encode_clip(
         reporter: told once per latent frame encoded.
         tile_size: see `condition_animation`.
     """
-    width, height = condition.width, condition.height
     pose = ClipPixels(_gather(condition.poses, clip.sources))
     given = _given_pixels(condition, clip, carried)
-    total = 2 * len(pose) * _tiles(width, height, tile_size)
-    with (
-        phase(reporter, "encode clip", total) as advance,
-        model.vae.on_device(vae_encode_bytes(width, height, tile_size)) as vae,
-    ):
-        pose_latents = encode_chunks(vae, pose, reporter, tile_size, advance)
-        given_latents = encode_chunks(vae, given, reporter, tile_size, advance)
+    videos = [pose.as_video(), given.as_video()]
+    pose_latents, given_latents = encode_videos(model, videos, reporter, "encode clip", tile_size)
     mask = pack_mask(_known(condition, clip))[None]
     of_clip = torch.cat([mask, given_latents], dim=1)
     of_reference = torch.cat([torch.ones_like(mask[:, :, :1]), condition.reference_latents], dim=1)
@@ -132,6 +122,12 @@ class ClipPixels(Sequence[Tensor]):
         self._frames, self._known = frames, known
         self._count = count if frames is None else len(frames)
         self._size = size if frames is None else tuple(frames.shape[1:3])
+
+    def as_video(self) -> Video:
+        """For the VAE. Frames that were taken over are new in every run, others are not."""
+        if self._known is not None:
+            return Video(self)
+        return Video(self, digest(self._frames, torch.tensor([self._count, *self._size])))
 
     def __len__(self) -> int:
         """Number of chunks, which is that of latent frames."""
@@ -189,10 +185,6 @@ def _face_pixels(faces: Frames, numbers: Sequence[int], size: int) -> Tensor:
     )
     # T H W c -> T c H W
     return torch.from_numpy(gathered).permute(0, 3, 1, 2).float().div_(_HALF_RANGE).sub_(1)
-
-
-def _tiles(width: int, height: int, tile_size: int) -> int:
-    return len(plan_tiles(height // SPATIAL_STRIDE, width // SPATIAL_STRIDE, tile_size).tiles)
 
 
 def _check_sizes(

@@ -11,12 +11,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import LatentShape, fit_area, latent_shape
 from ..media.picture import cover_picture, resize_picture
-from ..memory import vae_encode_bytes
+from ..memo import digest
 from ..payloads import ImageCondition, Variant, WanModel
-from ..progress import Reporter, phase
-from ..tiling import plan_tiles
+from ..progress import Reporter
 from .image import encode_images
-from .latents import encode_chunks
+from .latents import Video, encode_videos
 from .mask import pack_mask
 
 # Areas that the weights were trained at: Wan2.1 wan/configs/__init__.py.
@@ -105,13 +104,9 @@ def condition_on_image(
         _frame(end.picture, width, height) if end else None,
         has_end_latent,
     )
-    chunks = list(_chunks(plan))
-    tiles = len(plan_tiles(shape.height, shape.width, tile_size).tiles)
-    with (
-        phase(reporter, "encode frames", len(chunks) * tiles) as advance,
-        model.vae.on_device(vae_encode_bytes(width, height, tile_size)) as vae,
-    ):
-        latents = encode_chunks(vae, chunks, reporter, tile_size, advance)
+    content = digest(plan.first, plan.end, torch.tensor([num_frames, has_end_latent]))
+    video = Video(list(_chunks(plan)), content)
+    (latents,) = encode_videos(model, [video], reporter, "encode frames", tile_size)
     mask = frame_mask(num_frames, end is not None, has_end_latent)[None, :, :, None, None]
     return ImageCondition(
         latents=latents,

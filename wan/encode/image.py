@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..memo import digest
 from ..payloads import WanModel
 from ..progress import Reporter, phase
+from ..shortage import within_memory
+
+_WORK_BYTES = 200_000_000
+"""Activations of 257 tokens, generously."""
 
 # open-clip ViT-H/14: Wan2.1 wan/modules/clip.py.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -22,24 +27,40 @@ def encode_images(model: WanModel, pictures: Sequence[Tensor], reporter: Reporte
     Args:
         model: gives the image encoder.
         pictures: each [H, W, 3 or more] in 0..1, of any size.
-        reporter: told once per picture.
+        reporter: told once per picture that this model has not encoded before.
     Returns:
         [pictures, tokens, image_dim] float32 on the CPU; 257 tokens with the real encoder.
     Source: Wan2.1 wan/modules/clip.py, the last but one layer of the vision tower.
     """
+    memo = model.image_encoder.memo
+    keys = [digest(picture) for picture in pictures]
+    found = {key: memo.find(key) for key in keys}
+    new = {key: p for key, p in zip(keys, pictures, strict=True) if found[key] is None}
+    if new:
+        made = within_memory(
+            lambda: _encode_all(model, list(new.values()), reporter),
+            model.image_encoder,
+            lambda: _WORK_BYTES,
+            reporter,
+        )
+        found |= {key: memo.keep(key, features) for key, features in zip(new, made, strict=True)}
+    return torch.cat([found[key] for key in keys])  # type: ignore[misc]
+
+
+def _encode_all(model: WanModel, pictures: Sequence[Tensor], reporter: Reporter) -> list[Tensor]:
     with (
         phase(reporter, "encode image", len(pictures)) as advance,
-        model.image_encoder.on_device() as encoder,
+        model.image_encoder.on_device(_WORK_BYTES) as encoder,
         torch.inference_mode(),
     ):
         weight = next(encoder.parameters())
-        features = []
+        features: list[Tensor] = []
         for picture in pictures:
             pixels = squash(picture, encoder.config.image_size)
             output = encoder(pixels.to(weight.device, weight.dtype), output_hidden_states=True)
             features.append(output.hidden_states[-2].to("cpu", torch.float32))
             advance()
-    return torch.cat(features)
+        return features
 
 
 def squash(picture: Tensor, side: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,69 @@ from torch import Tensor, nn
 from ..errors import GeometryError
 from ..geometry import LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE
 from ..latents import empty_memory, latent_statistics
-from ..progress import Reporter
+from ..memory import vae_encode_bytes
+from ..payloads import WanModel
+from ..progress import Reporter, phase
+from ..shortage import in_tiles
 from ..tiling import Tile, blend_tiles, plan_tiles
+
+
+@dataclass(frozen=True)
+class Video:
+    """Something for the VAE to encode."""
+
+    chunks: Sequence[Tensor]
+    """See `encode_chunks`."""
+    content: bytes = b""
+    """Equal for equal pixels, so that they need not be encoded again; empty: they are new."""
+
+
+def encode_videos(
+    model: WanModel, videos: Sequence[Video], reporter: Reporter, name: str, tile_size: int = 0
+) -> list[Tensor]:
+    """Encode videos of one size, but for those that this model encoded before.
+
+    Args:
+        model: gives the VAE.
+        videos: one or more.
+        reporter: told once per chunk and tile.
+        name: of the phase.
+        tile_size: side of the VAE's tiles in pixels, 0 (whole pictures), 128 or 256. Smaller ones
+            are used where memory runs out.
+    Returns:
+        Latents of each, see `encode_chunks`.
+    Raises:
+        OutOfVramError: the smallest tiles do not fit either.
+        GeometryError, InputError: as `encode_chunks`.
+    """
+    memo = model.vae.memo
+    keys = [(video.content, tile_size) if video.content else None for video in videos]
+    results = [memo.find(key) if key else None for key in keys]
+    todo = [number for number, result in enumerate(results) if result is None]
+    if not todo:
+        return [result for result in results if result is not None]
+    height, width = videos[0].chunks[0].shape[-2:]
+
+    def needs(tile_size: int) -> int:
+        return vae_encode_bytes(width, height, tile_size)
+
+    def encode(tile_size: int) -> list[Tensor]:
+        tiles = len(plan_tiles(*_latent_size((height, width)), tile_size).tiles)
+        total = tiles * sum(len(videos[number].chunks) for number in todo)
+        with (
+            phase(reporter, name, total) as advance,
+            model.vae.on_device(needs(tile_size)) as vae,
+        ):
+            return [
+                encode_chunks(vae, videos[number].chunks, reporter, tile_size, advance)
+                for number in todo
+            ]
+
+    made = iter(in_tiles(encode, needs, model.vae, (width, height), tile_size, reporter))
+    for number in todo:
+        latents, key = next(made), keys[number]
+        results[number] = memo.keep(key, latents) if key else latents
+    return [result for result in results if result is not None]
 
 
 def encode_chunks(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..geometry import TEXT_TOKENS
-from ..payloads import TextEmbeds, Tokenizer, Variant, WanModel
+from ..payloads import TextEmbeds, Variant, WanModel
 from ..progress import Reporter, phase
+from ..shortage import fewer_weights, streamed, within_memory
+
+_WORK_BYTES = 300_000_000
+"""Activations of 512 tokens: the attention scores of 64 heads, and the widest layer in float32."""
 
 # The trained negative prompt: Wan2.1 wan/configs/shared_config.py.
 _NEGATIVE = (
@@ -56,7 +61,7 @@ def encode_prompts(
             are used best; for others it must not be blank.
         negative_prompt: "" takes the default of the model, white space is truly empty, None
             skips the negative (for a run without guidance).
-        reporter: told once per text.
+        reporter: told once per text that this model has not encoded before.
     Returns:
         Both embeddings, [1, 512, text_dim] float32 on the CPU.
     Raises:
@@ -73,24 +78,44 @@ def encode_prompts(
     texts = [prompt]
     if negative_prompt is not None:
         texts.append(negative_prompt or DEFAULT_NEGATIVE[model.variant])
-    embeds: list[Tensor] = []
+    tokens = [tuple(model.tokenizer.encode(clean_prompt(t), TEXT_TOKENS)) for t in texts]
+    memo = model.text_encoder.memo
+    found = {ids: memo.find(ids) for ids in tokens}
+    new = [ids for ids, embeds in found.items() if embeds is None]
+    if new:
+        made = within_memory(
+            lambda: _encode_all(model, new, reporter),
+            model.text_encoder,
+            lambda: _WORK_BYTES,
+            reporter,
+            streamed(model.text_encoder),
+            fewer_weights(model.text_encoder),
+        )
+        found |= {ids: memo.keep(ids, embeds) for ids, embeds in zip(new, made, strict=True)}
+    embeds = [found[ids] for ids in tokens]
+    return TextEmbeds(embeds[0], embeds[1] if len(embeds) > 1 else None)  # type: ignore[arg-type]
+
+
+def _encode_all(
+    model: WanModel, tokens: Sequence[tuple[int, ...]], reporter: Reporter
+) -> list[Tensor]:
     with (
-        phase(reporter, "encode prompt", len(texts)) as advance,
-        model.text_encoder.on_device() as encoder,
+        phase(reporter, "encode prompt", len(tokens)) as advance,
+        model.text_encoder.on_device(_WORK_BYTES) as encoder,
     ):
-        for text in texts:
-            embeds.append(_encode(encoder, model.tokenizer, clean_prompt(text)))
+        embeds: list[Tensor] = []
+        for ids in tokens:
+            embeds.append(_encode(encoder, ids))
             advance()
-    return TextEmbeds(embeds[0], embeds[1] if len(embeds) > 1 else None)
+        return embeds
 
 
 @torch.inference_mode()
-def _encode(encoder: nn.Module, tokenizer: Tokenizer, text: str) -> Tensor:
+def _encode(encoder: nn.Module, ids: Sequence[int]) -> Tensor:
     # Tokens after the text are zeroed in the reference, so they need not be computed: with the
     # attention mask they do not change those before them either.
-    ids = tokenizer.encode(text, TEXT_TOKENS)
     device = next(encoder.parameters()).device
-    hidden = encoder(torch.tensor([ids], device=device)).last_hidden_state
+    hidden = encoder(torch.tensor([list(ids)], device=device)).last_hidden_state
     padded = torch.zeros(1, TEXT_TOKENS, hidden.shape[-1])
     padded[:, : len(ids)] = hidden.to("cpu", torch.float32)
     return padded

@@ -74,7 +74,10 @@ class Estimate:
 
 def gigabytes(count: float) -> str:
     """Bytes as the user reads them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size / 10:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
 
 
 def room_on(device: torch.device) -> int | None:

@@ -21,6 +21,8 @@ import torch
 from torch import nn
 
 from ..deltas import Patches, WeightPatch
+from ..memo import Memo
+from ..quantised import quantised_names
 from .offload import Estimate, Footprint
 from .placement import Owned, Placement
 
@@ -34,11 +36,15 @@ class _Source(Generic[M]):
         self._name, self._load, self._placement, self._stack = name, load, placement, stack
         self._lock = Lock()
         self.owned: Owned | None = None
+        self.is_quantised = False
+        self.memo = Memo()
 
     def own(self) -> Owned:
         with self._lock:
             if self.owned is None:
-                self.owned = self._placement.own(self._load(), self._name, self._stack)
+                module = self._load()
+                self.is_quantised = bool(quantised_names(module))
+                self.owned = self._placement.own(module, self._name, self._stack)
             return self.owned
 
 
@@ -84,13 +90,28 @@ class Part(Generic[M]):
         if self._source.owned is not None:
             self._source.owned.release()
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its blocks were streamed when it was used last."""
+        return self._source.owned is not None and self._source.owned.is_streamed
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether weights are kept smaller than they compute; False before they are read."""
+        return self._source.is_quantised
+
+    @property
+    def memo(self) -> Memo:
+        """What this model encoded before. Patched parts share it: its keys must tell."""
+        return self._source.memo
+
     def shrink(self) -> bool:
         """After the device ran out of memory: stream the blocks from the next use on.
 
         Returns:
             False if they are streamed already or there are none.
         """
-        return self._source.own().shrink()
+        return self._source.owned is not None and self._source.owned.shrink()
 
     def estimate(self, work: int) -> Estimate:
         """What a use of this part takes, before anything is read from disk.
@@ -111,7 +132,7 @@ class Part(Generic[M]):
     def describe_memory(self, work: int) -> str:
         """`estimate` as one line for the user, with what will be done about it."""
         estimate = self.estimate(work)
-        return estimate.describe(self.placement.streams(estimate))
+        return estimate.describe(self.is_streamed or self.placement.streams(estimate))
 
     def patched(self, patch: WeightPatch) -> Part[M]:
         """This part with one more patch; itself where the strength is 0. Shares the module."""

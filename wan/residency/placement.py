@@ -40,6 +40,11 @@ class Owned(Protocol):
         """Take the weights off the device, unless they are in use; the next use brings them back."""
         ...
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its blocks were streamed when it was used last."""
+        ...
+
     def shrink(self) -> bool:
         """Take less memory from the next use on, by streaming; False if that is not possible."""
         ...
@@ -196,6 +201,11 @@ class _DeviceOwned:
 
     def release(self) -> None:
         self._turns.if_idle(self._take_off)
+
+    @property
+    def is_streamed(self) -> bool:
+        """As `Owned`."""
+        return self._is_streaming
 
     def shrink(self) -> bool:
         if self._must_stream or not self._stack or not can_stream(self._placement.device):

@@ -14,6 +14,7 @@ from .face import embed_face, encode_motion, encode_no_motion
 from .forward import Branch, embed_context, embed_pose
 from .schedule import Solver
 from .settings import SampleSettings
+from .workload import Workload
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,23 @@ def sample_clip(
     Source: Wan2.2 wan/animate.py, generate.
     """
     expect_animate(model)
-    solver = Solver(settings.solver, settings.steps, settings.shift)
+    Solver(settings.solver, settings.steps, settings.shift)  # refuses what is out of range
     settings.guidance.check_steps(settings.steps)
     texts = guided_texts(text, settings)
-    shape = clip_shape(condition)
-    with ready_transformer(model, shape, settings, len(texts), reporter) as (transformer, kernel):
-        weight = transformer.patch_embedding.weight
-        branches = _branches(transformer, texts, condition, reporter)
-        pose = embed_pose(transformer, condition.pose.to(weight.device, weight.dtype))
-        known = condition.known
-        run = prepare(transformer, model, known, branches, solver, settings, reporter, pose)
-        latents = denoise(run, noise, solver)
-    return ClipLatents(latents[:, :, 1:], describe_run(run, kernel))
+    work = Workload(model, clip_shape(condition), settings, len(texts))
+
+    def sample() -> ClipLatents:
+        with ready_transformer(work, reporter) as (transformer, kernel):
+            weight = transformer.patch_embedding.weight
+            branches = _branches(transformer, texts, condition, reporter)
+            pose = embed_pose(transformer, condition.pose.to(weight.device, weight.dtype))
+            solver = Solver(settings.solver, settings.steps, settings.shift)
+            known = condition.known
+            run = prepare(transformer, model, known, branches, solver, settings, reporter, pose)
+            latents = denoise(run, noise, solver)
+            return ClipLatents(latents[:, :, 1:], describe_run(run, kernel))
+
+    return work.within_memory(sample, reporter)
 
 
 def _branches(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..geometry import LatentShape
-from ..memory import transformer_bytes
 from ..payloads import SampleReport, TextEmbeds, WanModel
 from ..progress import Reporter, phase
 from .attention import attention_kernel
@@ -20,6 +19,7 @@ from .forward import Branch, Rotary, Step, predict_velocities
 from .rope import riflex_applies, rotary_tables
 from .schedule import Solver
 from .settings import SampleSettings
+from .workload import Workload
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,19 @@ class Denoiser:
 
 
 @contextmanager
-def ready_transformer(
-    model: WanModel,
-    shape: LatentShape,
-    settings: SampleSettings,
-    branches: int,
-    reporter: Reporter,
-) -> Iterator[tuple[nn.Module, str]]:
+def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.Module, str]]:
     """The transformer on its device with the wanted attention kernel, inside the block.
 
     Args:
-        shape: of the latents to be sampled; tells the memory that the work needs.
-        branches: of guidance, 1 or 2.
+        work: what will be sampled; tells the memory that is needed.
     Yields:
         The transformer and the name of the kernel that runs.
     """
-    with (
-        model.transformer.on_device(_memory(model, shape, settings, branches)) as transformer,
-        torch.inference_mode(),
-    ):
+    model = work.model
+    with model.transformer.on_device(work.nbytes) as transformer, torch.inference_mode():
         weight = transformer.patch_embedding.weight
         head_dim = model.config["attention_head_dim"]
-        attention = settings.options.attention
+        attention = work.settings.options.attention
         with attention_kernel(attention, weight.device, weight.dtype, head_dim, reporter) as kernel:
             yield transformer, kernel
 
@@ -204,14 +195,3 @@ def _tell_riflex(
         reporter.note(
             f"RIFLEx {'is applied' if applies else 'is not needed'} at {shape.frames} latent frames"
         )
-
-
-def _memory(model: WanModel, shape: LatentShape, settings: SampleSettings, branches: int) -> int:
-    """Bytes of activations: one forward, and what is kept beside it at 16 bits."""
-    config = model.config
-    dim = config["num_attention_heads"] * config["attention_head_dim"]
-    kept = (branches if settings.cache else 0) + (
-        branches - 1 if settings.options.joint_pass else 0
-    )
-    forward = transformer_bytes(shape, dim, config["ffn_dim"], dtype_bytes=2)
-    return forward + kept * shape.tokens * dim * 2

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import GeometryError, ModelError
-from ..payloads import ImageCondition, TextEmbeds, VideoLatents, WanModel
+from ..payloads import ImageCondition, SampleReport, TextEmbeds, VideoLatents, WanModel
 from ..progress import Reporter
 from ..seeds import draw_noise, make_generator, resolve_seed
 from .denoise import denoise, describe_run, guided_texts, prepare, ready_transformer
 from .forward import Branch, embed_context
 from .schedule import Solver
 from .settings import SampleSettings
+from .workload import Workload
 
 
 def sample_video(
@@ -37,21 +38,24 @@ def sample_video(
         InputError: a setting is out of range, or guidance lacks a negative.
         GeometryError: the condition's tensors do not fit its size.
     """
-    solver = Solver(settings.solver, settings.steps, settings.shift)
+    Solver(settings.solver, settings.steps, settings.shift)  # refuses what is out of range
     settings.guidance.check_steps(settings.steps)
     _check_fit(model, condition)
     texts = guided_texts(text, settings)
     seed = resolve_seed(settings.seed, reporter)
     noise = draw_noise(condition.shape, make_generator(seed))
-    with ready_transformer(model, condition.shape, settings, len(texts), reporter) as (
-        transformer,
-        kernel,
-    ):
-        known = torch.cat([condition.mask, condition.latents], dim=1)
-        branches = [_branch(transformer, embeds, condition) for embeds in texts]
-        run = prepare(transformer, model, known, branches, solver, settings, reporter)
-        latents = denoise(run, noise, solver)
-    report = describe_run(run, kernel)
+    known = torch.cat([condition.mask, condition.latents], dim=1)
+    work = Workload(model, condition.shape, settings, len(texts))
+    reporter.note(work.describe())
+
+    def sample() -> tuple[Tensor, SampleReport]:
+        with ready_transformer(work, reporter) as (transformer, kernel):
+            branches = [_branch(transformer, embeds, condition) for embeds in texts]
+            solver = Solver(settings.solver, settings.steps, settings.shift)
+            run = prepare(transformer, model, known, branches, solver, settings, reporter)
+            return denoise(run, noise, solver), describe_run(run, kernel)
+
+    latents, report = work.within_memory(sample, reporter)
     reporter.note(report.describe())
     return VideoLatents(latents, condition.num_frames, seed, report)
 

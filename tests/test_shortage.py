@@ -1,0 +1,210 @@
+"""Out of memory: caught once, freed, tried again with less and the same result, else explained."""
+
+import re
+import weakref
+
+import pytest
+import torch
+from conftest import open_tiny
+from wan_local.wan.decode.vae import decode_frames, decode_video
+from wan_local.wan.encode.condition import condition_on_image
+from wan_local.wan.encode.prompt import encode_prompts
+from wan_local.wan.errors import OutOfVramError
+from wan_local.wan.payloads import VideoLatents
+from wan_local.wan.progress import Silent
+from wan_local.wan.sample.guidance import Guidance
+from wan_local.wan.sample.settings import SampleOptions, SampleSettings
+from wan_local.wan.sample.video import sample_video
+from wan_local.wan.shortage import is_out_of_memory
+
+WIDTH, HEIGHT = 320, 144
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    @property
+    def retries(self):
+        return [note for note in self.notes if "out of memory" in note]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_module):
+    return open_tiny(tiny_module, "I2V")
+
+
+@pytest.fixture(scope="module")
+def tiny_module(tmp_path_factory):
+    from wan_local.wan.tiny import ensure_tiny
+
+    return ensure_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def video():
+    latents = torch.randn(
+        1, 16, 2, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(0)
+    )
+    return VideoLatents(latents, 5, seed=0)
+
+
+class Small:
+    """Makes a module run out of memory on inputs that are larger than it can take."""
+
+    def __init__(self, part, place, is_too_much):
+        self._part, self._place, self._is_too_much = part, place, is_too_much
+        self.tries, self.alive = 0, []
+
+    def __enter__(self):
+        def look(module, args, kwargs):
+            assert all(seen() is None for seen in self.alive), "a failed try is still held"
+            if self._is_too_much(args[0]):
+                self.tries += 1
+                rubbish = torch.zeros(10)
+                self.alive.append(weakref.ref(rubbish))
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+        with self._part.on_device() as module:
+            self._hook = module.get_submodule(self._place).register_forward_pre_hook(
+                look, with_kwargs=True
+            )
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+
+
+def wider_than(pixels, scale=8):
+    return lambda x: max(x.shape[-2:]) * scale > pixels
+
+
+@pytest.mark.parametrize(("fits", "tile", "retries"), [(256, 256, 1), (128, 128, 2)])
+def test_decoding_goes_on_in_smaller_tiles(model, fits, tile, retries):
+    expected = decode_video(model, video(), Silent(), tile)
+    notes = Notes()
+    with Small(model.vae, "decoder", wider_than(fits)) as small:
+        found = decode_video(model, video(), notes)
+    assert torch.equal(found, expected) and small.tries == retries
+    assert len(notes.retries) == retries
+    assert f"once more, in tiles of {tile} pixels" in notes.retries[-1]
+    assert "Tried to allocate 9.00 GiB" in notes.retries[0]
+
+
+def test_frames_that_were_given_out_are_not_given_out_again(model):
+    """Memory runs out at the second latent frame, which makes four frames at once."""
+    calls = []
+
+    def at_second(x):
+        calls.append(x.shape)
+        return wider_than(256)(x) and len(calls) == 2
+
+    with Small(model.vae, "decoder", at_second):
+        pieces = list(decode_frames(model, video(), Silent()))
+    assert [first for first, _ in pieces] == [0, 1]
+    whole = decode_video(model, video(), Silent())
+    assert torch.equal(pieces[0][1], whole[:1])
+    torch.testing.assert_close(pieces[1][1], decode_video(model, video(), Silent())[1:])
+
+
+def test_encoding_goes_on_in_smaller_tiles(model):
+    def condition(reporter, tile):
+        model.vae.memo.clear()
+        picture = torch.rand(HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(1))
+        return condition_on_image(
+            model, picture, WIDTH, HEIGHT, 5, reporter, tile_size=tile
+        ).latents
+
+    expected, notes = condition(Silent(), 128), Notes()
+    with Small(model.vae, "encoder", wider_than(128, scale=1)):
+        assert torch.equal(condition(notes, 0), expected)
+    assert len(notes.retries) == 2
+
+
+def settings(**options):
+    guidance = Guidance(3.0, cfg_star=False)
+    return SampleSettings(2, guidance, seed=3, options=SampleOptions(**options))
+
+
+def sample(model, reporter, **options):
+    text = encode_prompts(model, "a cat", "", Silent())
+    condition = condition_on_image(model, torch.zeros(64, 64, 3), 64, 64, 13, Silent())
+    return sample_video(model, text, condition, settings(**options), reporter).latents
+
+
+def test_sampling_goes_on_with_streamed_blocks(tiny):
+    model = open_tiny(tiny, "I2V")
+    expected, notes = sample(model, Silent()), Notes()
+    is_whole = lambda _: not model.transformer.is_streamed  # noqa: E731
+    with Small(model.transformer, "proj_out", is_whole) as small:
+        assert torch.equal(sample(model, notes), expected)
+        assert small.tries == 1
+        assert torch.equal(sample(model, Silent()), expected)  # it remembers
+        assert small.tries == 1
+    assert "once more, streaming the blocks from RAM" in notes.retries[0]
+
+
+def test_the_prompt_is_encoded_with_streamed_blocks(tiny):
+    model = open_tiny(tiny, "I2V")
+    expected = encode_prompts(model, "a bird", None, Silent()).positive
+    model.text_encoder.memo.clear()
+    is_whole = lambda _: not model.text_encoder.is_streamed  # noqa: E731
+    notes = Notes()
+    with Small(model.text_encoder, "encoder.final_layer_norm", is_whole):
+        assert torch.equal(encode_prompts(model, "a bird", None, notes).positive, expected)
+    assert len(notes.retries) == 1
+
+
+def test_at_last_an_error_with_numbers_and_three_cures(tiny):
+    model = open_tiny(tiny, "I2V")
+    with Small(model.transformer, "proj_out", lambda _: True) as small:
+        with pytest.raises(OutOfVramError) as caught:
+            sample(model, Silent(), joint_pass=True)
+        assert small.tries == 2
+    error = caught.value
+    assert "Tried to allocate 9.00 GiB" in error.what
+    assert re.search(r"transformer: [\d.]+ MB of weights, of which [\d.]+ MB at a time", error.why)
+    cures = error.fix.split("; or ")
+    assert len(cures) == 3 and all(re.search(r"about [\d.]+ [Mk]B less", cure) for cure in cures)
+    assert "num_frames to 9" in error.fix and "make the video 32x32" in error.fix.lower()
+    assert error.__cause__ is None  # it would hold the tensors of the failed try
+
+
+def test_the_smallest_tiles_may_be_too_large_too(model):
+    with (
+        Small(model.vae, "decoder", lambda _: True) as small,
+        pytest.raises(OutOfVramError, match="half the area"),
+    ):
+        decode_video(model, video(), Silent())
+    assert small.tries == 3
+
+
+def test_every_device_says_it_in_its_own_words():
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ):
+        assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("shape '[3]' is invalid for input of size 4"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_other_errors_pass_at_once(model):
+    with model.vae.on_device() as vae:
+        calls = []
+
+        def fail(*_):
+            calls.append(1)
+            raise RuntimeError("a bug")
+
+        hook = vae.decoder.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="a bug"):
+            decode_video(model, video(), Silent())
+    finally:
+        hook.remove()
+    assert calls == [1]
