@@ -12,8 +12,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
-from ..wan.deltas import Delta, LowRank, Patches, WeightPatch
-from ..wan.quantised import change_bytes, quantised_names
+from ..wan.deltas import Delta, LowRank, Patches, WeightPatch, change_bytes
+from ..wan.quantised import quantised_names
 from ..wan.residency import Estimate, Offload, PatchedWeights, Turns, default_dtype
 from ..wan.residency.offload import can_stream
 from ..wan.residency.ring import BlockRing, find_stack, footprint
@@ -106,6 +106,7 @@ class _HostOwned:
         self._rest = PatchedWeights(module)
         self._stack = find_stack(module, stack if can_stream(device) else "")
         self._footprint = footprint(module, self._stack)
+        self._quantised = set(quantised_names(module))
         self._ring: BlockRing | None = None
         self._must_stream = self._is_streaming = self._is_used = False
         self._turns = Turns()
@@ -147,7 +148,7 @@ class _HostOwned:
     def _choose(self, patches: Patches, work: int) -> None:
         """Whole or streamed."""
         device = self._plain.load_device
-        work += change_bytes(self._rest.module, patches)
+        work += change_bytes(patches, self._quantised)
         estimate = Estimate(self._name, self._footprint, work, _room(device), str(device))
         streams = self._must_stream or self._placement.streams(estimate)
         if streams == self._is_streaming:
@@ -171,7 +172,7 @@ class _HostOwned:
             ring.set_patches(patches)
             work += ring.buffer_bytes
         else:
-            work += change_bytes(self._rest.module, patches)
+            work += change_bytes(patches, self._quantised)
         # Whole, because layers that are not the host's own cannot be loaded in part.
         memory.load_models_gpu([self._patcher(patches)], memory_required=work, force_full_load=True)
         self._rest.apply(patches, names=self._skipped)

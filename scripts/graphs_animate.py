@@ -51,6 +51,7 @@ _LOADER = {
     "vae": "wan_2.1_vae.safetensors",
     "image_encoder": "clip_vision_h.safetensors",
     "precision": AUTO,
+    "offload": AUTO,
 }
 _TINY_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": TINY_ANIMATE}
 _POSE_LOADER = {

@@ -158,6 +158,7 @@ _LOADER = {
     "vae": "wan_2.1_vae.safetensors",
     "image_encoder": "clip_vision_h.safetensors",
     "precision": AUTO,
+    "offload": AUTO,
 }
 _TINY_LOADER = {
     "model": TINY,
@@ -165,6 +166,7 @@ _TINY_LOADER = {
     "vae": AUTO,
     "image_encoder": AUTO,
     "precision": AUTO,
+    "offload": AUTO,
 }
 _FLF2V = "wan2.1_flf2v_720p_14B_fp16.safetensors"
 FLF2V_MODELS = (

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from wan_local.wan.deltas import Full, LowRank, WeightPatch
+from wan_local.wan.deltas import Full, LowRank, WeightPatch, change_bytes
 from wan_local.wan.load.gguf_file import GGML_TYPES
 from wan_local.wan.quantised import (
     FP8,
     Quantisation,
     QuantisedLinear,
-    change_bytes,
     holds_fp8,
     quantised_names,
 )
@@ -104,8 +103,8 @@ def test_stored_weights_are_as_small_as_in_the_file():
 def test_bytes_that_patches_add_are_counted():
     module = nn.Sequential(layer(), nn.Linear(32, 32))
     factors = 4 * (32 * 2 + 2 * 64)
-    assert change_bytes(module, (small_patch(name="0.weight"),) * 2) == 2 * factors
-    assert change_bytes(module, (small_patch(name="1.weight"),)) == 0
+    assert change_bytes((small_patch(name="0.weight"),) * 2, quantised_names(module)) == 2 * factors
+    assert change_bytes((small_patch(name="1.weight"),), quantised_names(module)) == 0
 
 
 def test_the_cpu_holds_fp8_and_the_meta_device_cannot_be_asked():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +93,13 @@ def changes_of(patches: Patches, name: str) -> tuple[Change, ...]:
     return tuple(
         (patch.strength, delta) for patch in patches for delta in patch.deltas.get(name, ())
     )
+
+
+def change_bytes(patches: Patches, names: Collection[str]) -> int:
+    """Bytes that patches keep beside the weights of these names, those of quantised layers."""
+    changed = (name for name in changed_names(patches) if name in names)
+    changes = (delta for name in changed for _, delta in changes_of(patches, name))
+    return sum(tensor.nbytes for delta in changes for tensor in delta.tensors)
 
 
 def copied(changes: Sequence[Change], copy: Callable[[Tensor], Tensor]) -> tuple[Change, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .deltas import Change, Patches, add_changes, changed_names, changes_of
+from .deltas import Change, add_changes
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -92,17 +92,6 @@ def quantised_names(module: nn.Module) -> list[str]:
         for name, layer in module.named_modules()
         if isinstance(layer, QuantisedLinear)
     ]
-
-
-def change_bytes(module: nn.Module, patches: Patches) -> int:
-    """Bytes that patches add to a module: the factors that its quantised layers keep."""
-    return sum(
-        tensor.nbytes
-        for name in changed_names(patches)
-        if quantised_layer(module, name)
-        for _, delta in changes_of(patches, name)
-        for tensor in delta.tensors
-    )
 
 
 @cache

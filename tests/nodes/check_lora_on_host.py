@@ -1,35 +1,22 @@
-"""Run by test_lora_node.py inside a host's own Python: LoRAs through its ModelPatcher.
+"""Run by test_lora_node.py inside a host's own Python: LoRAs through its ModelPatcher."""
 
-Arguments: the host's folder (a ComfyUI or the stand-in), the pack's folder, the tiny models.
-"""
-
-import importlib.util
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-HOST, PACK, TINY = map(Path, sys.argv[1:4])
-sys.argv[1:] = ["--cpu"]
-sys.path.insert(0, str(HOST))
-if (HOST / "comfy" / "options.py").is_file():  # else a real host does not read its arguments
-    from comfy.options import enable_args_parsing
+sys.path.insert(0, str(Path(__file__).parent))
+from host_process import TINY
 
-    enable_args_parsing()
-spec = importlib.util.spec_from_file_location(
-    "wan_local", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-)
-sys.modules["wan_local"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["wan_local"])
-
-import comfy.model_management as memory  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from wan_local.nodes.host_memory import HostPlacement  # noqa: E402
-from wan_local.wan.deltas import Full, LowRank, WeightPatch  # noqa: E402
-from wan_local.wan.load.transformer import load_transformer  # noqa: E402
-from wan_local.wan.quantised import quantised_layer, quantised_names  # noqa: E402
-from wan_local.wan.residency import DevicePlacement, Part  # noqa: E402
+# isort: split
+import comfy.model_management as memory
+import torch
+from safetensors.torch import load_file, save_file
+from wan_local.nodes.host_memory import HostPlacement
+from wan_local.wan.deltas import Full, LowRank, WeightPatch
+from wan_local.wan.load.transformer import load_transformer
+from wan_local.wan.quantised import quantised_layer, quantised_names
+from wan_local.wan.residency import DevicePlacement, Part
 
 FILE = TINY / "diffusers/wan2.2-animate/transformer"
 

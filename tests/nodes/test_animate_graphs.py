@@ -96,8 +96,11 @@ def test_the_tiny_graph_makes_a_video_with_the_drivers_length_rate_and_sound(hos
     assert abs(sound - 3) < 1 / 4 and frames.std() > 1
     ours = ("WanLocalPoseExtract", "WanLocalAnimate", "WanLocalAnimateSampler", "WanLocalSaveVideo")
     for kind in ours:
-        steps = [value / total for value, total in result.progress[node_id(prompt, kind)]]
-        assert steps == sorted(steps) and steps[-1] == 1, kind
+        found = result.progress.get(node_id(prompt, kind), [])
+        steps = [value / total for value, total in found]
+        # What this model encoded in an earlier run is not encoded again.
+        is_remembered = kind == "WanLocalAnimate" and not steps
+        assert is_remembered or (steps == sorted(steps) and steps[-1] == 1), kind
 
 
 @pytest.mark.parametrize("name", ["wan_animation", "wan_replacement", "wan_pose"])

@@ -24,6 +24,7 @@ from ..sample.denoise import guided_texts
 from ..sample.guidance import Guidance
 from ..sample.schedule import Solver
 from ..sample.settings import SampleSettings
+from ..sample.workload import Workload
 from ..seeds import draw_noise, make_generator, resolve_seed
 from ..tiling import plan_tiles
 from .key import run_key
@@ -123,8 +124,9 @@ def animate(
     carried = None if previous is None else _last_frames(previous, condition, settings.carry)
     store, seed = _open_store(model, text, condition, settings, plan, places, carried, reporter)
     progress = ClipProgress(reporter, len(plan), settings.sample.steps, forwards)
-    _tell(plan, condition, settings, store, reporter)
     run = _Run(model, text, condition, settings, store, progress)
+    _tell(plan, condition, settings, store, reporter)
+    reporter.note(Workload(model, run.shape, settings.sample, forwards).describe())
     try:
         _run_clips(run, plan, seed, carried)
     except BaseException:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..animate import AnimateSettings, animate
 from ..animate.inputs import Figure, condition_figure, video_size
-from ..encode.prompt import encode_prompts
+from ..encode.prompt import describe_text_memory, encode_prompts
 from ..load.companions import require
 from ..media.frames import to_pixels
 from ..media.picture import read_picture
 from ..media.resize import resize_by_area
+from ..memory import vae_decode_bytes
 from ..params import ANIMATE_APP
 from ..payloads import AnimateCondition, Mode, Relighting, Scene, WanModel, expect_animate
 from ..preprocess.mask.grabcut import GrabCut
@@ -80,6 +81,8 @@ def run_animate(
     _tell_ignored(values, reporter)
     inputs = prepare(values, around, reporter)
     negative = values["n_prompt"] if settings.sample.guidance.is_guided else None
+    reporter.note(describe_text_memory(model))
+    reporter.note(model.vae.describe_memory(vae_decode_bytes(*inputs.size, 0, values["clip_len"])))
     text = encode_prompts(model, values["input_prompt"], negative, reporter)
     condition = _condition(model, inputs, around, reporter)
     made = animate(model, text, condition, settings, reporter, around.places)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..decode.vae import decode_frames
 from ..encode.condition import EndFrame, area_advice, condition_on_image, video_size
-from ..encode.prompt import encode_prompts
+from ..encode.prompt import describe_text_memory, encode_prompts
 from ..geometry import parse_size, round_frames
 from ..load.fetch import downloads_allowed, resolve_lora
 from ..load.lora.apply import apply_lora
 from ..media.picture import read_picture
+from ..memory import vae_decode_bytes
 from ..params import I2V_APP
 from ..payloads import ImageCondition, WanModel
 from ..progress import Reporter
@@ -58,9 +59,13 @@ def run_i2v(
         allowed = downloads_allowed()
         lora = resolve_lora(values["lora_file"], around.lora_folders, allowed, reporter=reporter)
         model = apply_lora(model, lora, values["lora_multiplier"], reporter)
+    size = video_size(picture, *parse_size(values["size"]))
+    reporter.note(describe_text_memory(model))
+    tile, frames = values["vae_tile_size"], values["num_frames"]
+    reporter.note(model.vae.describe_memory(vae_decode_bytes(*size, tile, frames)))
     negative = values["negative_prompt"] if settings.guidance.is_guided else None
     text = encode_prompts(model, values["prompt"], negative, reporter)
-    condition = _condition(values, model, picture, end, reporter)
+    condition = _condition(values, model, picture, end, size, reporter)
     video = sample_video(model, text, condition, settings, reporter)
     decoded = decode_frames(model, video, reporter, tile_size=values["vae_tile_size"])
     tags = run_tags(I2V_APP, values, video.seed) if around.embeds_metadata else None
@@ -111,9 +116,10 @@ def _condition(
     model: WanModel,
     picture: Tensor,
     end: EndFrame | None,
+    size: tuple[int, int],
     reporter: Reporter,
 ) -> ImageCondition:
-    width, height = video_size(picture, *parse_size(values["size"]))
+    width, height = size
     advice = area_advice(model, width, height)
     if advice:
         reporter.note(advice)

@@ -96,6 +96,11 @@ def encode_prompts(
     return TextEmbeds(embeds[0], embeds[1] if len(embeds) > 1 else None)  # type: ignore[arg-type]
 
 
+def describe_text_memory(model: WanModel) -> str:
+    """What `encode_prompts` will need, before anything is loaded, as one line for the user."""
+    return model.text_encoder.describe_memory(_WORK_BYTES)
+
+
 def _encode_all(
     model: WanModel, tokens: Sequence[tuple[int, ...]], reporter: Reporter
 ) -> list[Tensor]:

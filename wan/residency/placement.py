@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ..deltas import Patches, changed_names
-from ..quantised import change_bytes
+from ..deltas import Patches, change_bytes, changed_names
+from ..quantised import quantised_names
 from .offload import MARGIN, Estimate, Offload, can_stream, room_on
 from .ring import BlockRing, find_stack, footprint
 from .turns import Turns
@@ -180,6 +180,7 @@ class _DeviceOwned:
         self._weights = PatchedWeights(module)
         self._stack = find_stack(module, stack)
         self._footprint = footprint(module, self._stack)
+        self._quantised = set(quantised_names(module))
         self._ring: BlockRing | None = None
         self._must_stream = self._is_streaming = self._is_used = False
         self._turns = Turns()
@@ -225,7 +226,7 @@ class _DeviceOwned:
     def _choose(self, patches: Patches, work: int) -> None:
         """Whole or streamed; then make room for it."""
         placement, size = self._placement, self._footprint
-        work += change_bytes(self._module, patches)
+        work += change_bytes(patches, self._quantised)
         estimate = Estimate(self._name, size, work, placement.room(), str(placement.device))
         streams = self._must_stream or placement.streams(estimate)
         if streams != self._is_streaming:
