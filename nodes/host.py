@@ -111,6 +111,12 @@ def folders_of(key: str) -> list[Path]:
     return [Path(path) for path in folder_paths.get_folder_paths(key)]
 
 
+def folders_if_known(key: str) -> list[Path]:
+    """Folders of a key that another pack may have made; none if it has not."""
+    known = folder_paths.folder_names_and_paths
+    return [Path(path) for path in known[key][0]] if key in known else []
+
+
 def model_folders() -> dict[str, Path]:
     """Folders in Diffusers layout under ComfyUI's `diffusers` folder, by name."""
     found = {}

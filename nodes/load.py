@@ -2,11 +2,19 @@
 
 from comfy_api.latest import io
 
-from ..wan.errors import WanError
+from ..wan.errors import MissingFileError, WanError
 from ..wan.load.model import load_model
 from ..wan.residency import Offload
 from . import compat, host, host_memory
-from .models import AUTO, PRECISIONS, check_model, find_model_files, listed
+from .models import (
+    AUTO,
+    PRECISIONS,
+    check_model,
+    default_model,
+    fetch_missing,
+    find_model_files,
+    listed,
+)
 from .sockets import WanModel
 
 
@@ -36,6 +44,7 @@ class WanLocalModelLoader(io.ComfyNode):
                     io.Combo.Input,
                     "model",
                     options=listed("model"),
+                    default=default_model(),
                     tooltip="A file in models/diffusion_models, a Diffusers folder in "
                     "models/diffusers, or the tiny models for a try without a download.",
                 ),
@@ -63,6 +72,16 @@ class WanLocalModelLoader(io.ComfyNode):
                     "is whole on the GPU while it works. auto: whole where it fits, else blocks.",
                     advanced=True,
                 ),
+                compat.make_input(
+                    io.Boolean.Input,
+                    "download",
+                    default=False,
+                    optional=True,
+                    tooltip="Fetch files that are chosen, or needed by auto, and not there, from "
+                    "Hugging Face into ComfyUI's model folders. They are large: 17 to 45 GB in "
+                    "all. Off: nothing is ever fetched.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 WanModel.Output(
@@ -71,31 +90,40 @@ class WanLocalModelLoader(io.ComfyNode):
                     tooltip="Transformer, VAE and encoders; read from disk when first used.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, model):
+    def validate_inputs(cls, model, download=False):
         # The host repeats the answer for every input named here, so it is one; the others are
         # looked at together when the node runs.
         try:
             if model is not None:  # a linked value is not known yet
-                check_model(model)
+                check_model(model, is_fetched=bool(download))
         except WanError as error:
             return str(error)
         return True
 
     @classmethod
     def fingerprint_inputs(
-        cls, model, text_encoder, vae, image_encoder, precision, offload=Offload.AUTO.value
+        cls, model, text_encoder, vae, image_encoder, precision, offload=AUTO, download=False
     ):
-        files = find_model_files(model, text_encoder, vae, image_encoder)
+        try:
+            files = find_model_files(model, text_encoder, vae, image_encoder)
+        except MissingFileError:
+            if not download:
+                raise
+            return "to be fetched"
         paths = (files.transformer, files.text_encoder, files.vae, files.image_encoder)
         return [*map(host.fingerprint, paths), precision, offload]
 
     @classmethod
     def execute(
-        cls, model, text_encoder, vae, image_encoder, precision, offload=Offload.AUTO.value
+        cls, model, text_encoder, vae, image_encoder, precision, offload=AUTO, download=False
     ):
-        files = find_model_files(model, text_encoder, vae, image_encoder)
+        choices = (model, text_encoder, vae, image_encoder)
+        if download:
+            fetch_missing(*choices, host.NodeReporter(cls, {"download": 1}))
         placement = host_memory.placement(Offload(offload))
+        files = find_model_files(*choices)
         return io.NodeOutput(load_model(files, placement, PRECISIONS[precision]))

@@ -52,6 +52,7 @@ _LOADER = {
     "image_encoder": "clip_vision_h.safetensors",
     "precision": AUTO,
     "offload": AUTO,
+    "download": False,
 }
 _TINY_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": TINY_ANIMATE}
 _POSE_LOADER = {

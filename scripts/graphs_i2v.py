@@ -159,6 +159,7 @@ _LOADER = {
     "image_encoder": "clip_vision_h.safetensors",
     "precision": AUTO,
     "offload": AUTO,
+    "download": False,
 }
 _TINY_LOADER = {
     "model": TINY,
@@ -167,6 +168,7 @@ _TINY_LOADER = {
     "image_encoder": AUTO,
     "precision": AUTO,
     "offload": AUTO,
+    "download": False,
 }
 _FLF2V = "wan2.1_flf2v_720p_14B_fp16.safetensors"
 FLF2V_MODELS = (

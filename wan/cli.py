@@ -57,8 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     tiny.add_argument("folder", type=Path, metavar="DIR", help="made if it does not exist")
     tiny.set_defaults(command=_make_tiny)
+    _add_models(commands)
     _add_serve(commands)
     return parser
+
+
+def _add_models(commands: argparse._SubParsersAction) -> None:
+    from .inventory.command import add_models
+
+    add_models(commands)
 
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:

@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from .load.files import ModelFiles
 
 from .errors import InputError
-from .payloads import Variant, WanModel
+from .load.catalog import VARIANTS
+from .payloads import WanModel
 from .progress import Preview
 from .residency import DevicePlacement, Offload
-
-_VARIANTS = {"wan2-1-i2v": (Variant.I2V, Variant.FLF2V), "wan-2-2-animate-v2v": (Variant.ANIMATE,)}
-
 
 # From here on the number of items means nothing to the reader, only the share of them.
 _MANY = 10_000
@@ -102,7 +100,7 @@ def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:
     from .tiny import default_folder, ensure_tiny, tiny_files
 
     if models == "tiny":
-        return load_model(tiny_files(ensure_tiny(default_folder()), _VARIANTS[app][0]), placement)
+        return load_model(tiny_files(ensure_tiny(default_folder()), VARIANTS[app][0]), placement)
     return load_model(find_weights(models, app), placement)
 
 
@@ -129,7 +127,7 @@ def find_weights(models: str, app: str) -> ModelFiles:
     """
     from .load.files import find_files
 
-    return find_files(Path(models), _VARIANTS[app])
+    return find_files(Path(models), VARIANTS[app])
 
 
 def surroundings(

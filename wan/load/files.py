@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import MissingFileError, ModelError, WanError
 from ..payloads import Variant
+from .catalog import suggestion
 from .header import INDEX_SUFFIX, Header, find_weights, read_header
 from .inspect import EXAMPLE_TRANSFORMERS, Kind, expect, find_variant
 from .tokenizer import SPIECE_TENSOR, find_tokenizer
@@ -34,13 +35,13 @@ class ModelFiles:
         return replace(replace(self, tokenizer=tokenizer), **parts)
 
 
-# Where ComfyUI keeps each part (folder_paths.py: folder names and their older names)
-_COMFY_FOLDERS = {
+COMFY_FOLDERS = {
     "transformer": ("diffusion_models", "unet"),
     "vae": ("vae",),
     "text_encoder": ("text_encoders", "clip"),
     "image_encoder": ("clip_vision",),
 }
+"""Where ComfyUI keeps each part (folder_paths.py: names of folders and their older names)."""
 # File names in the authors' folders, safetensors first
 # (Wan-Video/Wan2.1 wan/configs: t5_checkpoint, clip_checkpoint, vae_checkpoint, t5_tokenizer)
 _OFFICIAL_FILES = {
@@ -54,13 +55,14 @@ _SUFFIXES = (".safetensors", ".gguf")
 """Of files in ComfyUI's folders."""
 _SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 _DEEPEST = 4  # people sort diffusion_models/ into folders of folders
-_KINDS = {
+KINDS = {
     "transformer": Kind.TRANSFORMER,
     "vae": Kind.VAE,
     "text_encoder": Kind.TEXT_ENCODER,
     "image_encoder": Kind.IMAGE_ENCODER,
 }
-PARTS = tuple(_KINDS)
+"""What a file must be to serve as each part."""
+PARTS = tuple(KINDS)
 """Names of the parts that are weights."""
 _Wanted = tuple[Variant, ...]
 """Kinds of transformers that will do, best first; empty: any, if there is only one."""
@@ -120,7 +122,7 @@ def _finder_of(folder: Path) -> _Finder | None:
     is_part = folder.name in {field.name for field in fields(ModelFiles)}
     if not is_part and any(next(folder.glob(p), None) for p in official):
         return _find_official
-    names = [name for part in _COMFY_FOLDERS.values() for name in part if name != "vae"]
+    names = [name for part in COMFY_FOLDERS.values() for name in part if name != "vae"]
     if any((folder / name).is_dir() for name in names):
         return _find_comfy
     if (folder / "models").is_dir() and _finder_of(folder / "models") is _find_comfy:
@@ -131,7 +133,7 @@ def _finder_of(folder: Path) -> _Finder | None:
 def _find_diffusers(folder: Path, wanted: _Wanted) -> ModelFiles:
     found: dict[str, Path] = {}
     missing: list[str] = []
-    for part in _KINDS:
+    for part in KINDS:
         try:
             find_weights(folder / part)
             found[part] = folder / part
@@ -174,16 +176,21 @@ def _find_official(folder: Path, wanted: _Wanted) -> ModelFiles:
 
 def _find_comfy(folder: Path, wanted: _Wanted, transformer: Path | None = None) -> ModelFiles:
     candidates = {
-        part: [path for name in names for path in _weight_files(folder / name)]
-        for part, names in _COMFY_FOLDERS.items()
+        part: [path for name in names for path in weight_files(folder / name)]
+        for part, names in COMFY_FOLDERS.items()
     }
     if transformer:
         candidates["transformer"] = [transformer]
     return gather_files(candidates, wanted, folder)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(path for suffix in _SUFFIXES for path in folder.rglob(f"*{suffix}"))
+def weight_files(folder: Path) -> list[Path]:
+    """Files in a folder of ComfyUI's, and in the folders in it, that may hold weights.
+
+    What lies in hidden folders, such as a download that has begun, is passed over.
+    """
+    paths = (path for suffix in _SUFFIXES for path in folder.rglob(f"*{suffix}"))
+    return sorted(p for p in paths if not any(n[0] == "." for n in p.relative_to(folder).parts))
 
 
 def gather_files(
@@ -205,15 +212,16 @@ def gather_files(
     wanted = _as_wanted(variant)
     found: dict[str, Path] = {}
     missing: list[str] = []
-    for part, names in _COMFY_FOLDERS.items():
-        matches, refused = _sort_candidates(candidates[part], _KINDS[part], wanted)
+    for part, names in COMFY_FOLDERS.items():
+        matches, refused = _sort_candidates(candidates[part], KINDS[part], wanted)
         if len(matches) > 1:
             raise _ambiguous(folder, part, matches, wanted)
         if matches:
             found[part] = matches[0].path
         else:
             reasons = "; ".join(refused) or "it holds no .safetensors or .gguf file"
-            missing.append(f"{part}: nothing fitting in {names[0]}/ ({reasons})")
+            example = suggestion(part, wanted)
+            missing.append(f"{part}: nothing fitting in {names[0]}/ ({reasons}); {example}")
     text_encoder = found.get("text_encoder")
     if text_encoder:
         tokenizer = _comfy_tokenizer(folder or text_encoder.parent, text_encoder)
@@ -337,7 +345,7 @@ def _variants_in(folder: Path) -> Iterator[Variant]:
     elif _finder_of(folder) is _find_official:
         paths = [find_weights(folder)]
     else:
-        paths = [p for n in _COMFY_FOLDERS["transformer"] for p in _weight_files(folder / n)]
+        paths = [p for n in COMFY_FOLDERS["transformer"] for p in weight_files(folder / n)]
     for path in paths:
         yield find_variant(expect(read_header(path), Kind.TRANSFORMER))
 
@@ -360,7 +368,7 @@ def _for(wanted: _Wanted) -> str:
 def _ambiguous(
     folder: Path | None, part: str, matches: list[Header], wanted: _Wanted
 ) -> ModelError:
-    folder = folder or Path("models", _COMFY_FOLDERS[part][0])
+    folder = folder or Path("models", COMFY_FOLDERS[part][0])
     lines = [f"'{header.path.name}'" for header in matches]
     purpose = _for(wanted) if part == "transformer" else ""
     return ModelError(
@@ -379,5 +387,6 @@ def _report(folder: Path, missing: list[str]) -> None:
             what=f"{count} part{'s' if count > 1 else ''} of the model in '{folder}' "
             f"cannot be used:\n{lines}",
             why="A Wan model needs all of its parts.",
-            fix="Download the listed parts into the places named.",
+            fix="Download the listed parts into the places named; `python -m wan models` lists all "
+            "files with their sources, and fetches them if asked (--download).",
         )

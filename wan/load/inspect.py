@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import ModelError
+from ..errors import ModelError, WanError
 from ..payloads import Variant
 from .gguf_file import GGML_TYPES, expect_gguf_package
 from .header import Header
@@ -223,6 +223,28 @@ def expect(header: Header, kind: Kind) -> Identity:
     if identity.storage.startswith(_GGUF):
         expect_gguf_package(header.name)
     return identity
+
+
+def may_serve(header: Header, kind: Kind) -> bool:
+    """Whether a file is worth offering as one of this kind: False only where it surely is not.
+
+    A file of the right kind that cannot be read, because of its quantisation for example, is
+    offered: its error says more than its absence.
+    """
+    try:
+        with readable(header.name):
+            if _find_sign(header, _strip(header)[1])[0] is not kind:
+                return False
+    except ModelError:
+        return False
+    try:
+        identity = identify(header)
+    except WanError:
+        return True
+    try:
+        return kind is not Kind.TRANSFORMER or bool(find_variant(identity))
+    except ModelError:
+        return False
 
 
 def rows_of(kind: Kind, names: dict) -> tuple[Row, ...]:

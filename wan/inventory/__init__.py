@@ -1,0 +1,1 @@
+"""Which weights are there, which are missing, and how they come."""
