@@ -77,7 +77,7 @@ class WanLocalModelLoader(io.ComfyNode):
                     "download",
                     default=False,
                     optional=True,
-                    tooltip="Fetch files that are chosen, or needed by auto, and not there, from "
+                    tooltip="Fetch the model and what stands at auto, where they are not there, from "
                     "Hugging Face into ComfyUI's model folders. They are large: 17 to 45 GB in "
                     "all. Off: nothing is ever fetched.",
                     advanced=True,

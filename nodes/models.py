@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ..wan.errors import MissingFileError, WanError
-from ..wan.load.catalog import NEEDS, all_files
+from ..wan.load.catalog import NEEDS, CatalogFile, all_files
 from ..wan.load.download import download
 from ..wan.load.files import KINDS, PARTS, ModelFiles, find_files, gather_files
 from ..wan.load.header import read_header
@@ -56,7 +56,7 @@ def listed(widget: str) -> list[str]:
 
 def nothing_found(part: str) -> str:
     """The option that stands where nothing fits; says what to put where."""
-    file = next(n for needs in NEEDS.values() for n in needs if n.part == part).files[0]
+    file = _usual_file(part)
     return f"(none found: put {file.name} into models/{file.folder})"
 
 
@@ -105,9 +105,10 @@ def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str
 def fetch_missing(
     model: str, text_encoder: str, vae: str, image_encoder: str, reporter: host.NodeReporter
 ) -> None:
-    """Download what the loader's choices need and is not there.
+    """Download the chosen model and what stands at "auto", where nothing is there.
 
-    Files go to the first folder that ComfyUI knows for their kind.
+    Files go to the folder that ComfyUI has for their kind. Other choices that are not
+    there never come here: the host refuses what its drop-downs do not list.
 
     Args:
         model, text_encoder, vae, image_encoder: as they were chosen.
@@ -117,22 +118,23 @@ def fetch_missing(
     """
     if model in _TINY or model in host.model_folders():
         return
-    names = {"transformer": model, "text_encoder": text_encoder, "vae": vae}
-    names["image_encoder"] = image_encoder
-    for part, name in names.items():
-        if name == AUTO:
-            if not any(_may_serve(part, found) for found in _names(part)):
-                _fetch(NEEDS["wan2-1-i2v"], part, reporter)
-        elif host.model_path(_KEYS[part], name) is None and (file := _in_catalog(name)):
-            download(file, host.folders_of(file.folder)[0].parent, reporter)
+    wanted = [_in_catalog(model)] if _path("transformer", model) is None else []
+    parts = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}
+    for part, name in parts.items():
+        if name == AUTO and not any(_may_serve(part, found) for found in _names(part)):
+            wanted.append(_usual_file(part))
+    for file in filter(None, wanted):
+        folders = host.folders_of(file.folder)
+        # ComfyUI may name an older folder first, models/unet before models/diffusion_models
+        folder = next((f for f in folders if f.name == file.folder), folders[0])
+        download(file, folder, reporter)
 
 
-def _fetch(needs, part: str, reporter: host.NodeReporter) -> None:
-    file = next(need for need in needs if need.part == part).files[0]
-    download(file, host.folders_of(file.folder)[0].parent, reporter)
+def _usual_file(part: str) -> CatalogFile:
+    return next(n for needs in NEEDS.values() for n in needs if n.part == part).files[0]
 
 
-def _in_catalog(name: str):
+def _in_catalog(name: str) -> CatalogFile | None:
     return next((file for file in all_files() if file.name == name.replace("\\", "/")), None)
 
 

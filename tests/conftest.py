@@ -36,6 +36,7 @@ sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != ROOT]
 sys.path.insert(0, str(STANDIN))
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "tests" / "service"))
+sys.path.insert(0, str(ROOT / "tests" / "load"))
 load_pack()
 
 from host.fixtures import *  # noqa: E402, F403 - host, stand_in, host_pool

@@ -87,7 +87,7 @@ def fetch(name: str, models: Path, reporter: Reporter, endpoint: str | None = No
     else:
         files = [find_in_catalog(name, list(all_files()))]
     reporter.note(_announce(files) if files else f"{name}: everything it needs is there.")
-    return [download(file, models, reporter, endpoint) for file in files]
+    return [download(file, models / file.folder, reporter, endpoint) for file in files]
 
 
 def describe(app: str, found: list[Presence], models: Path) -> Iterator[str]:

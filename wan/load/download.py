@@ -67,13 +67,13 @@ def ask_hub(file: CatalogFile, endpoint: str | None = None) -> Remote:
 
 
 def download(
-    file: CatalogFile, models: Path, reporter: Reporter, endpoint: str | None = None
+    file: CatalogFile, folder: Path, reporter: Reporter, endpoint: str | None = None
 ) -> Path:
     """Fetch a file, unless it is there.
 
     Args:
         file: of the catalog.
-        models: a ComfyUI models folder; the file's own folder in it is made if needed.
+        folder: where files of its kind are; made if needed.
         reporter: told of the bytes; may cancel. What came so far is kept, and the next try goes
             on behind it.
         endpoint: see `ask_hub`.
@@ -84,7 +84,7 @@ def download(
         OutputError: the disk has too little room, or cannot be written to.
         ModelError: what came has another checksum than the hub names.
     """
-    target = models / file.folder / file.name
+    target = folder / file.name
     if target.exists():
         return target
     remote = ask_hub(file, endpoint)
