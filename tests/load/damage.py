@@ -15,12 +15,27 @@ from pathlib import Path
 PACK, WHOLE, PLACE = map(Path, sys.argv[1:4])
 sys.path.insert(0, str(PACK))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from wan.errors import WanError  # noqa: E402
 from wan.load.text import load_text_encoder  # noqa: E402
 from wan.load.transformer import load_transformer  # noqa: E402
 from wan.load.vae import load_vae  # noqa: E402
+from wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime  # noqa: E402
+
+
+def onnx(kind):
+    """Opens a file and computes one picture with it."""
+    runtime = OnnxRuntime("cpu")
+
+    def load(path, _):
+        model = OnnxModel(path, kind, runtime)
+        height, width = (640, 640) if kind is ModelKind.DETECTOR else (256, 192)
+        return model.run(np.zeros((1, 3, height, width), np.float32))
+
+    return load
+
 
 LOADERS = {
     "i2v.safetensors": load_transformer,
@@ -29,6 +44,8 @@ LOADERS = {
     "umt5.pth": load_text_encoder,
     "vae.pth": load_vae,
     "old-vae.pth": load_vae,
+    "detector.onnx": onnx(ModelKind.DETECTOR),
+    "pose.onnx": onnx(ModelKind.POSE),
 }
 MORE_MEMORY, MOST_SECONDS = 2 << 30, 10
 HUGE = (2**31 - 1, 2**31, 2**40, 2**62, 2**63, 2**64 - 1)
@@ -144,6 +161,20 @@ def pickle_cases(data):
         yield f"starts with {start!r}", start + data[:1000]
 
 
+def onnx_cases(data):
+    """Protobuf has no header: lengths and names are everywhere."""
+    yield from flips(data, len(data))
+    for place in sorted(numbers.randrange(len(data) - 10) for _ in range(60)):
+        huge = bytes([0xFF] * numbers.choice([4, 9])) + bytes([numbers.choice([0, 1, 0x7F])])
+        yield f"other bytes at {place}", data[:place] + huge + data[place + len(huge) :]
+    for place in sorted(numbers.randrange(len(data)) for _ in range(20)):
+        yield f"bytes left out at {place}", data[:place] + data[place + 9 :]
+    for place in sorted(numbers.randrange(len(data)) for _ in range(20)):
+        yield f"bytes put in at {place}", data[:place] + b"/../../etc/passwd" + data[place:]
+    yield "twice", data + data
+    yield "nested", b"\x3a\xff\xff\xff\xff\x07" * 1000
+
+
 def packed_zeros():
     """A zip whose small bytes become 4 GB of pickle."""
     import io
@@ -161,6 +192,7 @@ def packed_zeros():
 def cases(name, data):
     yield from cuts(data)
     kinds = {".safetensors": safetensors_cases, ".gguf": gguf_cases, ".pth": pickle_cases}
+    kinds[".onnx"] = onnx_cases
     yield from kinds[Path(name).suffix](data)
 
 

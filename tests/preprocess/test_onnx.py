@@ -166,6 +166,17 @@ def test_what_is_no_onnx_model_is_rejected(tmp_path, contents):
         OnnxModel(tmp_path / "model.onnx", ModelKind.POSE, OnnxRuntime("cpu"))
 
 
+@pytest.mark.parametrize("place", [b"../", b"a/../../", b"/etc/", b"C:\\", b"..\\"])
+def test_weights_outside_of_the_folder_are_refused(models, tmp_path, place):
+    """A model must not make the runtime read other files of the user's."""
+    name = b"vitpose_h_wholebody_data.bin"
+    content = (models / "vitpose_h_wholebody_model.onnx").read_bytes()
+    other = place + name[len(place) :]  # as long as it was, so that no length in the file changes
+    (tmp_path / "evil.onnx").write_bytes(content.replace(name, other))
+    with pytest.raises(ModelError, match="outside of its folder"):
+        OnnxModel(tmp_path / "evil.onnx", ModelKind.POSE)
+
+
 def test_data_file_or_half_a_model_is_rejected(models, tmp_path):
     with pytest.raises(ModelError, match=r"'vitpose_h_wholebody_data\.bin' is no ONNX model"):
         OnnxModel(models / "vitpose_h_wholebody_data.bin", ModelKind.POSE, OnnxRuntime("cpu"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 # Protobuf field numbers. Source: onnx/onnx.proto3, ModelProto, GraphProto, TensorProto,
 # StringStringEntryProto
@@ -30,8 +30,16 @@ def data_files(path: Path) -> tuple[str, ...]:
             for entry in entries:
                 pair = {field: bytes(view[slice(*part)]) for field, part in _fields(view, *entry)}
                 if pair.get(_KEY) == b"location":
-                    names[pair.get(_VALUE, b"").decode("utf-8")] = None
+                    names[_inside(pair.get(_VALUE, b"").decode("utf-8"))] = None
     return tuple(names)
+
+
+def _inside(name: str) -> str:
+    """The name, unless it leads out of the model's folder."""
+    path = PureWindowsPath(name)  # which takes both kinds of slashes
+    if path.drive or path.root or ".." in path.parts:
+        raise ValueError(f"its weights should be in {name!r}, outside of its folder")
+    return name
 
 
 def _fields(view: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
