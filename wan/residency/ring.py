@@ -151,9 +151,12 @@ class _Block:
         self.module, self.prefix = module, prefix
         self.slots = slots_of(module)
         self.packed = Packed([slot.tensor for slot in self.slots], device)
-        self.homes = self.packed.views(self.packed.memory)
-        for slot, home in zip(self.slots, self.homes, strict=True):
+        views = self.packed.views(self.packed.memory)
+        for slot, home in zip(self.slots, views, strict=True):
             homes.move(slot, home)
+        self._homes = self._wrapped(views)
+        # By buffer: made once, since there are dozens of tensors in a block and as many blocks.
+        self._visits: dict[int, list[Tensor]] = {}
         self.changes: list[tuple[Slot | QuantisedLinear, Sequence[Change]]] = []
         self.factors: Packed | None = None
 
@@ -172,8 +175,11 @@ class _Block:
 
     def bind(self, memory: Tensor) -> None:
         """Compute with the weights in a buffer, and with the patches on them."""
-        for slot, tensor in zip(self.slots, self.packed.views(memory), strict=True):
-            slot.put(tensor)
+        key = memory.data_ptr()
+        if key not in self._visits:
+            self._visits[key] = self._wrapped(self.packed.views(memory))
+        for slot, tensor in zip(self.slots, self._visits[key], strict=True):
+            slot.hold(tensor)
         if self.factors is None:
             return
         tensors = iter(self.factors.views(memory[self.packed.size :]))
@@ -186,10 +192,18 @@ class _Block:
                 # In float32 and rounded once, as where patched weights stay on the device.
                 target.put(add_changes(weight.to(torch.float32, copy=True), here).to(weight.dtype))
 
+    def forget(self) -> None:
+        """Know no buffers any more."""
+        self.unbind()
+        self._visits.clear()
+
+    def _wrapped(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [slot.wrap(t) for slot, t in zip(self.slots, tensors, strict=True)]
+
     def unbind(self) -> None:
         """Let go of the buffer."""
-        for slot, home in zip(self.slots, self.homes, strict=True):
-            slot.put(home)
+        for slot, home in zip(self.slots, self._homes, strict=True):
+            slot.hold(home)
         for target, _ in self.changes:
             if isinstance(target, QuantisedLinear):
                 target.changes = ()
@@ -282,7 +296,7 @@ class BlockRing:
             for mark in buffer.copied:  # neither of its two ends may be given away before
                 self._engine.finish(mark)
         for block in self._blocks:
-            block.unbind()
+            block.forget()
         self._buffers = []
 
     def walk(self) -> Iterator[nn.Module]:

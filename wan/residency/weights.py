@@ -33,8 +33,15 @@ class Slot:
 
     def put(self, value: Tensor) -> None:
         """Put another one there; those who shared it share this one."""
-        # A new parameter, as the data of one that was read in inference mode cannot be set.
-        tensor = nn.Parameter(value, requires_grad=False) if self.is_parameter else value
+        self.hold(self.wrap(value))
+
+    def wrap(self, value: Tensor) -> Tensor:
+        """What `hold` takes: a parameter, if there is one here."""
+        # A new one, as the data of one that was read in inference mode cannot be set.
+        return nn.Parameter(value, requires_grad=False) if self.is_parameter else value
+
+    def hold(self, tensor: Tensor) -> None:
+        """Put there what `wrap` gave, which costs next to nothing."""
         for owner, leaf in self.places:
             (owner._parameters if self.is_parameter else owner._buffers)[leaf] = tensor
 
