@@ -24,6 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.true_size import CONFIG  # noqa: E402
 from wan.load.transformer import build_transformer  # noqa: E402
 from wan.payloads import Variant  # noqa: E402
 from wan.residency import DevicePlacement, Part  # noqa: E402
@@ -31,20 +32,7 @@ from wan.sample.cache import ResidualCache  # noqa: E402
 from wan.sample.forward import Branch, Step, predict_velocities  # noqa: E402
 from wan.sample.rope import rotary_tables  # noqa: E402
 
-TRUE = {
-    "patch_size": [1, 2, 2],
-    "num_attention_heads": 40,
-    "attention_head_dim": 128,
-    "in_channels": 36,
-    "out_channels": 16,
-    "text_dim": 4096,
-    "freq_dim": 256,
-    "ffn_dim": 13824,
-    "num_layers": 40,
-    "image_dim": 1280,
-    "added_kv_proj_dim": 5120,
-}
-SMALL = {**TRUE, "num_attention_heads": 4, "attention_head_dim": 32, "ffn_dim": 256}
+SMALL = {**CONFIG, "num_attention_heads": 4, "attention_head_dim": 32, "ffn_dim": 256}
 SMALL |= {"text_dim": 64, "num_layers": 6, "image_dim": 32, "added_kv_proj_dim": 128}
 LATENTS, SMALL_LATENTS = (21, 60, 104), (3, 8, 8)  # 832x480, 81 frames
 IMAGE_TOKENS, TEXT_TOKENS = 257, 512
@@ -58,7 +46,7 @@ class Bench:
         self.device = torch.device("cpu" if options.small and not has_gpu() else "cuda")
         self.is_small, self.path = options.small, options.json
         self.dtype = torch.bfloat16
-        self.config = SMALL if options.small else TRUE
+        self.config = SMALL if options.small else CONFIG
         self.latents = SMALL_LATENTS if options.small else LATENTS
         self.end = time.monotonic() + options.budget
         self.found: dict[str, object] = {"machine": machine(self.device), "small": self.is_small}

@@ -23,19 +23,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from bench.measure import load as machine_load  # noqa: E402
+from bench.true_size import CONFIG  # noqa: E402
 
-CONFIG = {
-    "patch_size": [1, 2, 2],
-    "num_attention_heads": 40,
-    "attention_head_dim": 128,
-    "in_channels": 36,
-    "out_channels": 16,
-    "text_dim": 4096,
-    "freq_dim": 256,
-    "ffn_dim": 13824,
-    "image_dim": 1280,
-    "added_kv_proj_dim": 5120,
-}
 GOAL_TIME, GOAL_MEMORY = 1.15, 1.1
 PAGE = 4096
 
