@@ -54,7 +54,10 @@ class HostPlacement:
             "vae": (memory.vae_device, memory.vae_offload_device),
         }
         load, offload = devices.get(name, (memory.get_torch_device, memory.unet_offload_device))
-        return _HostOwned(module, name, self, load(), offload(), stack)
+        device = load()
+        if device.type == "cpu" and self.device.type != "cpu":
+            stack = ""  # an encoder that the host keeps in RAM would only be there twice
+        return _HostOwned(module, name, self, device, offload(), stack)
 
     def default_dtype(self) -> torch.dtype:
         """What the host would compute in here; its start options can force a type."""

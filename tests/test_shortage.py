@@ -146,6 +146,20 @@ def test_sampling_goes_on_with_streamed_blocks(tiny):
     assert "once more, streaming the blocks from RAM" in notes.retries[0]
 
 
+def test_what_is_not_in_use_leaves_before_the_next_try(tiny, monkeypatch):
+    model, order = open_tiny(tiny, "I2V"), []
+    placement = model.vae.placement
+    monkeypatch.setattr(placement, "free", lambda: order.append("freed"))
+
+    def is_too_much(x):
+        order.append("tried")
+        return len(order) == 1
+
+    with Small(model.vae, "decoder", is_too_much):
+        decode_video(model, video(), Silent())
+    assert order[:3] == ["tried", "freed", "tried"]
+
+
 def test_the_prompt_is_encoded_with_streamed_blocks(tiny):
     model = open_tiny(tiny, "I2V")
     expected = encode_prompts(model, "a bird", None, Silent()).positive

@@ -9,7 +9,7 @@ from wan_local.wan.load.config import image_config, text_config, transformer_con
 from wan_local.wan.load.fill import check_fit
 from wan_local.wan.load.header import Header, TensorInfo
 from wan_local.wan.load.image import build_image_encoder
-from wan_local.wan.load.inspect import Kind, Layout, expect, find_variant, identify
+from wan_local.wan.load.inspect import Kind, Layout, expect, find_variant, identify, may_serve
 from wan_local.wan.load.text import build_text_encoder
 from wan_local.wan.load.transformer import build_transformer
 from wan_local.wan.load.vae import build_vae
@@ -298,3 +298,18 @@ def test_width_without_known_heads_asks_for_the_config():
     }
     with pytest.raises(ModelError, match="48 wide"):
         transformer_config(identify(official("i2v_14B").renamed(narrow)))
+
+
+def test_what_is_offered_is_all_but_what_surely_cannot_serve():
+    i2v = official("i2v_14B")
+    for kind in Kind:
+        assert may_serve(i2v, kind) is (kind is Kind.TRANSFORMER)
+    # Its error says more than its absence.
+    nvfp4 = changed(i2v, blocks__0__self_attn__q__weight_scale_2=())
+    with pytest.raises(ModelError, match="nvfp4"):
+        identify(nvfp4)
+    assert may_serve(nvfp4, Kind.TRANSFORMER) and not may_serve(nvfp4, Kind.VAE)
+    text_to_video = changed(i2v, patch_embedding__weight=(5120, 16, 1, 2, 2))
+    assert not may_serve(text_to_video, Kind.TRANSFORMER)
+    other = Header(Path("flux.safetensors"), {"double_blocks.0.x": TensorInfo("BF16", (3,))})
+    assert not any(may_serve(other, kind) for kind in Kind)

@@ -246,8 +246,8 @@ class Watched(DevicePlacement):
         super().__init__("cpu")
         self.present, self.meetings = set(), []
 
-    def own(self, module, name):
-        owned, watched = super().own(module, name), self
+    def own(self, module, name, stack):
+        owned, watched = super().own(module, name, stack), self
 
         class Doors:
             def on_device(self, memory, patches=()):

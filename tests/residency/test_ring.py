@@ -269,3 +269,13 @@ def test_a_gpu_computes_the_same_bits_and_holds_two_blocks(net):
         assert not any(slot.tensor.is_cuda for block in blocks for slot in slots_of(block))
     streamed.release()
     assert not any(slot.tensor.is_cuda for slot in slots_of(copy))
+
+
+def test_streamed_blocks_do_not_move_with_the_rest(net):
+    device = torch.device("meta")
+    homes = Homes(net)
+    ring = BlockRing(net, find_stack(net, "blocks"), homes, torch.device("cpu"))
+    homes.send(device, ring.slots)
+    assert net.first.weight.is_meta and not net.blocks[0][0].weight.is_meta
+    homes.back()
+    assert not net.first.weight.is_meta
