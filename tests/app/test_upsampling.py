@@ -12,6 +12,7 @@ from wan_local.wan.app.upsampling import SPATIAL, TEMPORAL, Upsampling, save_vid
 from wan_local.wan.errors import (
     Cancelled,
     MissingFileError,
+    OutOfVramError,
     OutputError,
     UpsamplingError,
 )
@@ -210,12 +211,13 @@ def test_if_upsampling_fails_the_video_is_saved_without_it(run, tmp_path, phase)
     plain, _, _, _ = run()
     (tmp_path / "out.mp4").unlink()
     watch = Watch(phase, torch.OutOfMemoryError("CUDA out of memory.\nMore lines"))
-    with pytest.raises(UpsamplingError, match="Upsampling failed: CUDA out of memory") as error:
+    with pytest.raises(UpsamplingError, match=r"Upsampling failed: .*CUDA out of memory") as error:
         run(watch, temporal_upsampling="rife2", spatial_upsampling="lanczos2")
     out = tmp_path / "out.mp4"
     assert error.value.saved == out and f"'{out}' holds the video" in error.value.why
     assert "5 frames at 16 fps" in error.value.why
-    assert isinstance(error.value.__cause__, torch.OutOfMemoryError)
+    # Interpolation names what helps; of a resize, which runs on the CPU, it is what it was.
+    assert isinstance(error.value.__cause__, OutOfVramError | torch.OutOfMemoryError)
     frames, rate = read(out)
     assert rate == 16 and (frames == plain).all()
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]

@@ -20,7 +20,7 @@ from wan_local.wan.tiny import MINIMUMS
 SECONDS = 120
 I2V, ANIMATE = "wan2-1-i2v", "wan-2-2-animate-v2v"
 PICTURE = str(ASSETS / "sample.png")
-LONG = {"num_inference_steps": 100, "num_frames": 17, "size": "96x96"}
+LONG = {"num_inference_steps": 100, "num_frames": 49, "size": "160x160"}  # seconds on any machine
 DANCE = {
     "driving_video": str(ASSETS / "puppet.mp4"),
     "reference_image": str(ASSETS / "character.png"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from rife_weights import LAYOUTS, fill, picture, shapes, write
-from wan_local.wan.errors import Cancelled, GeometryError, InputError
+from wan_local.wan.errors import Cancelled, GeometryError, InputError, OutOfVramError
 from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement
 from wan_local.wan.tiny import tiny_rife_folder
@@ -277,3 +277,31 @@ def test_memory_is_taken_for_two_frames_and_the_result(rife):
 
     interpolate(frames(6), rife, 2, Count())
     assert len(set(alive[1:])) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_out_of_memory_is_tried_once_more_and_then_explained(tiny, failures):
+    rife = load_rife(find_rife([tiny_rife_folder(tiny)]), DevicePlacement("cpu"))
+    video = torch.cat([frames(3), 255 - frames(2)])
+    expected, plain = Watch(), interpolate(video, rife, 2, Watch())
+    interpolate(video, rife, 2, expected)
+    tries = []
+
+    def fail(*_):
+        tries.append(1)
+        if len(tries) in (3, 6)[:failures]:  # behind the cut
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+    with rife.net.on_device() as net:
+        hook = net.register_forward_pre_hook(fail)
+    watch = Watch()
+    try:
+        if failures == 1:
+            assert torch.equal(interpolate(video, rife, 2, watch), plain)
+            assert watch.notes[1:] == expected.notes  # a scene cut is not told twice
+        else:
+            with pytest.raises(OutOfVramError, match=r"[Ii]nterpolate at scale 0\.5"):
+                interpolate(video, rife, 2, watch)
+    finally:
+        hook.remove()
+    assert "RIFE: out of memory" in watch.notes[0]

@@ -13,6 +13,7 @@ from torch.nn import functional
 from ...errors import InputError
 from ...media.frames import blacken, note_black
 from ...progress import Reporter, phase
+from ...shortage import Cure, within_memory
 from ..frames import allocate, check_frames
 from .layout import Layout
 from .load import Rife
@@ -130,12 +131,27 @@ class _Run:
         frame, self.black[index] = blacken(self._frames[index])
         return self._result[index * self._factor].copy_(frame)
 
-    @torch.inference_mode()
     def fill(self) -> None:
-        """Copy all frames and make those between."""
-        pairs = len(self._frames) - 1
+        """Copy all frames and make those between.
+
+        Raises:
+            OutOfVramError: a pair does not fit, even with everything else off the device.
+        """
         needed = _VALUES_PER_PIXEL * (self._width + self._padding[1])
         needed *= (self._height + self._padding[3]) * 4  # bytes of a float32
+        half = Cure(needed * 3 // 4, f"interpolate at scale {self._scale / 2:g}")
+        within_memory(
+            lambda: self._fill(needed),
+            self._rife.net,
+            lambda: needed,
+            self._reporter,
+            cures=[half, Cure(needed // 2, "interpolate before the frames are made larger")],
+        )
+
+    @torch.inference_mode()
+    def _fill(self, needed: int) -> None:
+        pairs = len(self._frames) - 1
+        self.cuts.clear()
         with (
             phase(self._reporter, "interpolate", pairs) as advance,
             self._rife.net.on_device(needed) as net,
