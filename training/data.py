@@ -1,57 +1,96 @@
-"""Videos to learn from: scenes drawn as they are asked for, and a store of puppets."""
+"""Videos to learn from: scenes drawn as they are asked for, and a store of figures."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .puppets import draw_clip, random_puppet
+from .puppets import Figure, draw_figure, random_background, random_colours, random_puppet
 from .scenes import draw_scene, render
 
 Array = np.ndarray
+FIGURE_SIDE = 96  # pixels
+_FIGURE_FRAMES = 25
 
 
-class Videos:
-    """Scenes, puppets and skeletons for the autoencoder.
-
-    Args:
-        seed: of the puppets.
-        puppets: how many are drawn and kept.
-        store: where they are kept between runs; None: nowhere.
-    """
-
-    def __init__(self, seed: int = 0, puppets: int = 120, store: Path | None = None) -> None:
-        generator = np.random.default_rng(seed)
-        path = store / f"puppets-{seed}-{puppets}.npz" if store else None
-        if path and path.is_file():
-            with np.load(path) as kept:
-                self._figures, self._skeletons = kept["figures"], kept["skeletons"]
-            return
-        clips = []
-        for _ in range(puppets):
-            red, green = (int(v) for v in generator.integers(20, 221, 2))
-            background = (red, green, int(generator.integers(20, 41)))
-            clips.append(draw_clip(random_puppet(generator), background, 17, 96))
-        self._figures = np.stack([clip.frames for clip in clips])
-        self._skeletons = np.stack([clip.skeletons for clip in clips])
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, figures=self._figures, skeletons=self._skeletons)
+class Videos(Protocol):
+    """What an autoencoder learns from."""
 
     def draw(self, generator: np.random.Generator, frames: int, side: int) -> Array:
-        """[frames, side, side, 3] uint8: mostly scenes."""
+        """[frames, side, side, 3] uint8, by chance."""
+
+
+class SceneVideos:
+    """Sprites that move; see `scenes`."""
+
+    def draw(self, generator: np.random.Generator, frames: int, side: int) -> Array:
+        return render(draw_scene(generator, frames, side))
+
+
+class Figures:
+    """Puppets in many proportions, drawn once and kept.
+
+    Args:
+        seed: of their proportions.
+        count: how many.
+        store: a folder in which they are kept between runs; None: nowhere.
+    """
+
+    def __init__(self, seed: int = 0, count: int = 160, store: Path | None = None) -> None:
+        path = store / f"figures-{seed}-{count}.npz" if store else None
+        if path and path.is_file():
+            with np.load(path) as kept:
+                self._arrays = {name: kept[name] for name in kept}
+            return
+        generator = np.random.default_rng(seed)
+        drawn = [
+            draw_figure(random_puppet(generator), _FIGURE_FRAMES, FIGURE_SIDE)
+            for _ in range(count)
+        ]
+        names = [f.name for f in fields(Figure)]
+        self._arrays = {name: np.stack([getattr(f, name) for f in drawn]) for name in names}
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **self._arrays)
+
+    def draw(self, generator: np.random.Generator, frames: int) -> Figure:
+        """A stretch of one figure's motion, by chance."""
+        number = int(generator.integers(len(self._arrays["fixed"])))
+        figure = Figure(**{name: values[number] for name, values in self._arrays.items()})
+        return figure.cut(int(generator.integers(figure.frames - frames + 1)), frames)
+
+
+class FigureVideos:
+    """All that the autoencoder of the animation meets: figures, skeletons, scenes with a hole."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def draw(self, generator: np.random.Generator, frames: int, side: int) -> Array:
+        figure = self._figures.draw(generator, frames)
         kind = generator.random()
-        if kind < 0.72 or not len(self._figures):
-            return render(draw_scene(generator, frames, side))
-        source = self._figures if kind < 0.88 else self._skeletons
-        clip = source[int(generator.integers(len(source)))]
-        first = int(generator.integers(0, len(clip) - frames + 1))
-        clip = clip[first : first + frames]
-        place = 0 if side == 96 else int(generator.integers(0, 96 - side + 1))
-        return clip[:, place : place + side, 16 : 16 + side] if side < 96 else clip
+        if kind < 0.2:
+            video = figure.skeletons
+        else:
+            colours = random_colours(generator)
+            background = random_background(generator, FIGURE_SIDE)
+            video = figure.paint(colours, background)
+            if kind < 0.35:
+                video[figure.silhouettes if kind < 0.28 else blocks(figure.silhouettes)] = 0
+        row, column = generator.integers(FIGURE_SIDE - side + 1, size=2)
+        return video[:, row : row + side, column : column + side]
+
+
+def blocks(mask: Array, size: int = 16) -> Array:
+    """[T, H, W] bool: every square of `size` pixels that the mask touches."""
+    frames, height, width = mask.shape
+    cells = mask.reshape(frames, height // size, size, width // size, size).any((2, 4))
+    return cells.repeat(size, 1).repeat(size, 2)
 
 
 def to_tensor(clip: Array) -> Tensor:

@@ -29,6 +29,8 @@ class Run:
     """Of computing in all, those before an interruption included."""
     max_steps: int = 1_000_000
     seed: int = 0
+    compiled: bool = False
+    """Let torch compile what is done most; needs a C++ compiler, and minutes before it pays."""
 
 
 class Course:

@@ -42,6 +42,7 @@ TEMPLATES = (
     "{speed} the {colour} {shape} {motion}",
 )
 BACKGROUNDS = ("flat", "gradient", "horizon")
+_SOFT = 1.5  # pixels over which an edge fades
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _background(scene: Scene, rows: Array) -> Array:
     elif scene.background == "gradient":
         share = rows
     else:
-        share = np.clip((rows - scene.horizon) * scene.side + 0.5, 0, 1)
+        share = np.clip((rows - scene.horizon) * scene.side / _SOFT + 0.5, 0, 1)
     return above + share[..., None] * (below - above)
 
 
@@ -201,7 +202,8 @@ def _paint(
     x = columns - sprite.x - right * pixels * steps / 64
     y = rows - sprite.y - down * pixels * steps / 64
     radius = sprite.radius * (1 + growth * rate) ** steps
-    inside = np.clip(0.5 - _distance(sprite.shape, x, y, radius) * side, 0, 1)[..., None]
+    apart = _distance(sprite.shape, x, y, radius) * side / _SOFT
+    inside = np.clip(0.5 - apart, 0, 1)[..., None]
     picture += inside * (np.array(COLOURS[sprite.colour], np.float64) - picture)
 
 

@@ -6,6 +6,7 @@ Both are written by hand, because a trained one would need text and give other i
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from .protobuf import message, number, real, text
@@ -21,8 +22,13 @@ _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 _BPE = 2  # TrainerSpec.ModelType; a unigram model may not be without ordinary pieces
 
 
-def tokenizer_json() -> str:
-    """`tokenizer.json` for the `tokenizers` library."""
+def tokenizer_json(words: Sequence[str] = ()) -> str:
+    """`tokenizer.json` for the `tokenizers` library.
+
+    Args:
+        words: that have ids of their own, in this order after the bytes; each takes the space in
+            front of it along.
+    """
     vocabulary = {piece: index for index, piece in enumerate((*_SPECIAL, *_BYTES))}
     document: dict[str, Any] = {
         "version": "1.0",
@@ -39,6 +45,18 @@ def tokenizer_json() -> str:
                 "special": True,
             }
             for index, piece in enumerate(_SPECIAL)
+        ]
+        + [
+            {
+                "id": len(vocabulary) + index,
+                "content": word,
+                "single_word": word.isascii(),
+                "lstrip": True,
+                "rstrip": False,
+                "normalized": False,
+                "special": False,
+            }
+            for index, word in enumerate(words)
         ],
         "normalizer": None,
         "pre_tokenizer": None,
