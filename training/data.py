@@ -14,7 +14,8 @@ from .puppets import Figure, draw_figure, random_background, random_colours, ran
 from .scenes import draw_scene, render
 
 Array = np.ndarray
-FIGURE_SIDE = 96  # pixels
+SQUARE, PORTRAIT = (96, 96), (80, 112)
+"""Width and height of figures' pictures, pixels."""
 _FIGURE_FRAMES = 25
 
 
@@ -38,18 +39,26 @@ class Figures:
     Args:
         seed: of their proportions.
         count: how many.
+        size: width and height of their pictures.
         store: a folder in which they are kept between runs; None: nowhere.
     """
 
-    def __init__(self, seed: int = 0, count: int = 160, store: Path | None = None) -> None:
-        path = store / f"figures-{seed}-{count}.npz" if store else None
+    def __init__(
+        self,
+        seed: int = 0,
+        count: int = 160,
+        size: tuple[int, int] = SQUARE,
+        store: Path | None = None,
+    ) -> None:
+        self.size = size
+        path = store / f"figures-{seed}-{count}-{size[0]}x{size[1]}.npz" if store else None
         if path and path.is_file():
             with np.load(path) as kept:
                 self._arrays = {name: kept[name] for name in kept}
             return
         generator = np.random.default_rng(seed)
         drawn = [
-            draw_figure(random_puppet(generator), _FIGURE_FRAMES, FIGURE_SIDE)
+            draw_figure(random_puppet(generator), _FIGURE_FRAMES, *size)
             for _ in range(count)
         ]
         names = [f.name for f in fields(Figure)]
@@ -60,9 +69,15 @@ class Figures:
 
     def draw(self, generator: np.random.Generator, frames: int) -> Figure:
         """A stretch of one figure's motion, by chance."""
-        number = int(generator.integers(len(self._arrays["fixed"])))
-        figure = Figure(**{name: values[number] for name, values in self._arrays.items()})
+        figure = self.whole(int(generator.integers(len(self._arrays["fixed"]))))
         return figure.cut(int(generator.integers(figure.frames - frames + 1)), frames)
+
+    def whole(self, number: int) -> Figure:
+        """All frames of one figure."""
+        return Figure(**{name: values[number] for name, values in self._arrays.items()})
+
+    def __len__(self) -> int:
+        return len(self._arrays["fixed"])
 
 
 class FigureVideos:
@@ -78,11 +93,12 @@ class FigureVideos:
             video = figure.skeletons
         else:
             colours = random_colours(generator)
-            background = random_background(generator, FIGURE_SIDE)
-            video = figure.paint(colours, background)
+            video = figure.paint(colours, random_background(generator, *self._figures.size))
             if kind < 0.35:
                 video[figure.silhouettes if kind < 0.28 else blocks(figure.silhouettes)] = 0
-        row, column = generator.integers(FIGURE_SIDE - side + 1, size=2)
+        width, height = self._figures.size
+        row = generator.integers(height - side + 1)
+        column = generator.integers(width - side + 1)
         return video[:, row : row + side, column : column + side]
 
 

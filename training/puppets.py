@@ -24,7 +24,7 @@ _GROUND = (200, 60, 30)
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure's motion, without its colours. Arrays begin [T, side, side]."""
+    """One figure's motion, without its colours. Arrays begin [T, H, W]."""
 
     fixed: Array
     """[..., 3] uint8: what has a colour of its own, which are markings and outline."""
@@ -53,11 +53,11 @@ class Figure:
         )
 
     def paint(self, colours: Array, background: Array) -> Array:
-        """Frames [T, side, side, 3] uint8.
+        """Frames [T, H, W, 3] uint8.
 
         Args:
             colours: [4, 3] of shirt, sleeves, trousers and shoes, 0..255.
-            background: one picture [side, side, 3] behind all frames.
+            background: one picture [H, W, 3] behind all frames.
         """
         shares = self.shares.astype(np.float32) / 255
         picture = self.fixed + shares[..., :4] @ colours.astype(np.float32)
@@ -66,7 +66,7 @@ class Figure:
 
     @property
     def silhouettes(self) -> Array:
-        """[T, side, side] bool: the figure's pixels."""
+        """[T, H, W] bool: the figure's pixels."""
         return self.shares[..., 4] < 128
 
 
@@ -100,38 +100,40 @@ def random_colours(generator: np.random.Generator) -> Array:
     return colours
 
 
-def random_background(generator: np.random.Generator, side: int) -> Array:
-    """[side, side, 3] float32: flat, a gradient or a horizon, free of the markings' blue."""
+def random_background(generator: np.random.Generator, width: int, height: int) -> Array:
+    """[height, width, 3] float32: flat, a gradient or a horizon, free of the markings' blue."""
     above, below = random_colours(generator)[:2].astype(np.float32)
-    rows = (np.arange(side, dtype=np.float32) + 0.5)[:, None, None] / side
+    rows = (np.arange(height, dtype=np.float32) + 0.5)[:, None, None] / height
     kind = generator.integers(3)
     if kind == 0:
         share = np.zeros_like(rows)
     elif kind == 1:
         share = rows
     else:
-        share = np.clip((rows - generator.uniform(0.4, 0.85)) * side / 1.5 + 0.5, 0, 1)
-    return np.broadcast_to(above + share * (below - above), (side, side, 3)).copy()
+        share = np.clip((rows - generator.uniform(0.4, 0.85)) * height / 1.5 + 0.5, 0, 1)
+    return np.broadcast_to(above + share * (below - above), (height, width, 3)).copy()
 
 
-def draw_figure(puppet: Puppet, frames: int, side: int, fps: float = 8.0) -> Figure:
+def draw_figure(
+    puppet: Puppet, frames: int, width: int, height: int, fps: float = 8.0
+) -> Figure:
     """Draw a figure's motion.
 
     Args:
         puppet: its proportions; its colours do not matter.
         frames: of the clip.
-        side: of its pictures, pixels.
+        width, height: of its pictures, pixels.
         fps: of the clip.
     """
-    large = side * _DRAWN
+    large = width * _DRAWN, height * _DRAWN
     plain = replace(puppet, **dict.fromkeys(GARMENTS, _PLAIN))
 
     def drawn(background: tuple[int, int, int], **colours: tuple[int, int, int]) -> Array:
         painted = replace(plain, **colours)
-        return draw_puppets(frames, large, large, (painted,), background, fps).frames
+        return draw_puppets(frames, *large, (painted,), background, fps).frames
 
     red, green = (_PLAIN[0] + _STEP, *_PLAIN[1:]), (_PLAIN[0], _PLAIN[1] + _STEP, _PLAIN[2])
-    first = draw_puppets(frames, large, large, (plain,), _GROUND, fps)
+    first = draw_puppets(frames, *large, (plain,), _GROUND, fps)
     base = _shrunk(first.frames)
     above = _shrunk(drawn(_GROUND, shirt=red, sleeves=green)) - base
     below = _shrunk(drawn(_GROUND, trousers=red, shoes=green)) - base
@@ -141,11 +143,11 @@ def draw_figure(puppet: Puppet, frames: int, side: int, fps: float = 8.0) -> Fig
     garments = shares[..., :4].sum(-1, keepdims=True) * np.float32(_PLAIN)
     fixed = base - garments - shares[..., 4:] * np.float32(_GROUND)
     points = first.points[0] / _DRAWN
-    faces = _faces(first.frames, _track(first.points[0], large))
+    faces = _faces(first.frames, _track(first.points[0], *large))
     return Figure(
         np.clip(np.round(fixed), 0, 255).astype(np.uint8),
         np.clip(np.round(shares * 255), 0, 255).astype(np.uint8),
-        draw_track(_track(points, side)),
+        draw_track(_track(points, width, height)),
         points.astype(np.float32),
         faces,
     )
@@ -158,15 +160,15 @@ def _faces(frames: Array, track: PoseTrack) -> Array:
     return np.stack([cv2.resize(c, (_FACE, _FACE), interpolation=cv2.INTER_AREA) for c in crops])
 
 
-def _track(points: Array, side: int) -> PoseTrack:
+def _track(points: Array, width: int, height: int) -> PoseTrack:
     sure = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=-1).astype(np.float32)
-    boxes = np.tile(np.array([0, 0, side, side, 1], np.float32), (len(points), 1))
-    return build_track(sure, boxes, (), side, side)
+    boxes = np.tile(np.array([0, 0, width, height, 1], np.float32), (len(points), 1))
+    return build_track(sure, boxes, (), width, height)
 
 
 def _shrunk(frames: Array) -> Array:
     import cv2
 
-    side = frames.shape[1] // _DRAWN
-    shrunk = [cv2.resize(f, (side, side), interpolation=cv2.INTER_AREA) for f in frames]
+    size = frames.shape[2] // _DRAWN, frames.shape[1] // _DRAWN
+    shrunk = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames]
     return np.stack(shrunk).astype(np.float32)
