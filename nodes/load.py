@@ -46,7 +46,7 @@ class WanLocalModelLoader(io.ComfyNode):
                     options=listed("model"),
                     default=default_model(),
                     tooltip="A file in models/diffusion_models, a Diffusers folder in "
-                    "models/diffusers, or the tiny models for a try without a download.",
+                    "models/diffusers, or a miniature for a try without a download.",
                 ),
                 _part_input("text_encoder", "UMT5-XXL", "text_encoders"),
                 _part_input("vae", "The Wan 2.1 VAE", "vae"),

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..wan.errors import MissingFileError, WanError
 from ..wan.load.lora.apply import apply_lora
 from ..wan.load.lora.patch import read_lora_header
+from ..wan.miniatures import MINI, Miniature
 from . import compat, host
 from .sockets import WanModel
 
@@ -62,7 +63,8 @@ class WanLocalLoRA(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora, **_):
-        return host.fingerprint(host.model_path("loras", lora) if lora is not None else None)
+        path = None if lora is None else shipped_loras().get(lora) or host.model_path("loras", lora)
+        return host.fingerprint(path)
 
     @classmethod
     def execute(cls, model, lora, strength):
@@ -71,8 +73,16 @@ class WanLocalLoRA(io.ComfyNode):
 
 
 def lora_files():
-    """What the drop-down offers: other types of files are in that folder too."""
-    return [name for name in host.model_files("loras") if name.endswith(".safetensors")]
+    """What the drop-down offers: files of models/loras, of which some are of another type, and
+    those that come with the miniature."""
+    own = [name for name in host.model_files("loras") if name.endswith(".safetensors")]
+    return [*own, *shipped_loras()]
+
+
+def shipped_loras():
+    """Paths of the miniature's LoRAs by their options in the drop-down."""
+    files = (path for folder in Miniature(MINI).loras for path in sorted(folder.iterdir()))
+    return {f"mini: {path.name}": path for path in files if path.suffix == ".safetensors"}
 
 
 def find_lora(name):
@@ -81,7 +91,7 @@ def find_lora(name):
     Raises:
         MissingFileError: it is not there.
     """
-    path = host.model_path("loras", name)
+    path = shipped_loras().get(name) or host.model_path("loras", name)
     if path is None:
         raise MissingFileError(
             what="No LoRA was chosen." if name == NONE else f"{name} is not in models/loras.",

@@ -12,15 +12,17 @@ from ..wan.load.files import KINDS, PARTS, ModelFiles, find_files, gather_files
 from ..wan.load.header import read_header
 from ..wan.load.inspect import may_serve
 from ..wan.load.transformer import check_transformer
+from ..wan.miniatures import MINI, TINY, Miniature
 from ..wan.payloads import Variant
-from ..wan.tiny import default_folder, ensure_tiny, tiny_files
 from . import host
 
 AUTO = "auto"
-# Random-weight miniatures, for a try without a download.
-_TINY = {
-    "tiny (random weights, for a try without a download)": Variant.I2V,
-    "tiny Animate (random weights, for a try without a download)": Variant.ANIMATE,
+# What comes with the pack. Names are in saved graphs: they stay.
+_MINIATURES = {
+    "mini (trained miniature, for a try without a download)": (MINI, Variant.I2V),
+    "mini Animate (trained miniature, for a try without a download)": (MINI, Variant.ANIMATE),
+    "tiny (random weights, for a try without a download)": (TINY, Variant.I2V),
+    "tiny Animate (random weights, for a try without a download)": (TINY, Variant.ANIMATE),
 }
 PRECISIONS = {
     AUTO: None,
@@ -50,7 +52,7 @@ def listed(widget: str) -> list[str]:
     names = [name for name in _names(part) if _may_serve(part, name)]
     if widget == "model":
         names += host.model_folders()
-        return [*names, *([] if names else [nothing_found(part)]), *_TINY]
+        return [*names, *([] if names else [nothing_found(part)]), *_MINIATURES]
     return [AUTO, *names, *([] if names else [nothing_found(part)])]
 
 
@@ -58,6 +60,16 @@ def nothing_found(part: str) -> str:
     """The option that stands where nothing fits; says what to put where."""
     file = _usual_file(part)
     return f"(none found: put {file.name} into models/{file.folder})"
+
+
+def miniature_option(name: str, variant: Variant) -> str:
+    """The option that stands for a miniature.
+
+    Args:
+        name: "mini" or "tiny".
+        variant: which of its models.
+    """
+    return next(o for o, meaning in _MINIATURES.items() if meaning == (name, variant))
 
 
 def default_model() -> str:
@@ -79,7 +91,7 @@ def check_model(model: str, is_fetched: bool = False) -> None:
     folder = host.model_folders().get(model)
     if folder is not None:
         find_files(folder)
-    elif model not in _TINY and not (is_fetched and _in_catalog(model)):
+    elif model not in _MINIATURES and not (is_fetched and _in_catalog(model)):
         check_transformer(_chosen({"transformer": model})["transformer"])
 
 
@@ -92,9 +104,9 @@ def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str
     """
     names = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}
     names = {part: name for part, name in names.items() if name != AUTO}
-    if model in _TINY:
-        files = tiny_files(ensure_tiny(default_folder()), _TINY[model])
-        return files.replacing(**_chosen(names))
+    if model in _MINIATURES:
+        miniature, variant = _MINIATURES[model]
+        return Miniature(miniature).files(variant).replacing(**_chosen(names))
     folder = host.model_folders().get(model)
     if folder is not None:
         return find_files(folder).replacing(**_chosen(names))
@@ -116,7 +128,7 @@ def fetch_missing(
     Raises:
         UnavailableError, OutputError, ModelError: see `download`.
     """
-    if model in _TINY or model in host.model_folders():
+    if model in _MINIATURES or model in host.model_folders():
         return
     wanted = [_in_catalog(model)] if _path("transformer", model) is None else []
     parts = {"text_encoder": text_encoder, "vae": vae, "image_encoder": image_encoder}

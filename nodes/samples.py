@@ -17,8 +17,8 @@ class WanLocalSample(io.ComfyNode):
             node_id="WanLocalSample",
             display_name="Wan Sample",
             category="wan/1 load",
-            description="A puppet that moves, and a character to be moved like it: drawn for this "
-            "pack, to try character animation without files of your own.",
+            description="A puppet that moves, a character to be moved like it, and a scene to be "
+            "continued: drawn for this pack, to try it without files of your own.",
             search_aliases=["puppet", "example video", "demo"],
             inputs=[],
             outputs=[
@@ -30,10 +30,17 @@ class WanLocalSample(io.ComfyNode):
                     display_name="video",
                     tooltip="The driving video with sound, for Wan Read Driving Video.",
                 ),
+                io.Image.Output(
+                    "scene",
+                    display_name="scene",
+                    tooltip="The first frame of a scene that the miniature knows how to continue, "
+                    "for Wan Image to Video.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls):
-        picture = read_picture(ASSETS / "character.png")
-        return io.NodeOutput(picture[None], InputImpl.VideoFromFile(str(ASSETS / "puppet.mp4")))
+        character, scene = (read_picture(ASSETS / f"{n}.png")[None] for n in ("character", "scene"))
+        video = InputImpl.VideoFromFile(str(ASSETS / "puppet.mp4"))
+        return io.NodeOutput(character, video, scene)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 REGISTRY_NAME = "wan-local"
-TINY = "tiny (random weights, for a try without a download)"
-TINY_ANIMATE = "tiny Animate (random weights, for a try without a download)"
+MINI = "mini (trained miniature, for a try without a download)"
+MINI_ANIMATE = "mini Animate (trained miniature, for a try without a download)"
 AUTO = "auto"
 _FILES = """\
 Put these files into your ComfyUI folder, then press **R**:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from graph import (
     AUTO,
     ENCODERS_AND_VAE,
-    TINY_ANIMATE,
+    MINI_ANIMATE,
     UPSAMPLE,
     UPSAMPLE_NOTE,
     Graph,
@@ -54,13 +54,13 @@ _LOADER = {
     "offload": AUTO,
     "download": False,
 }
-_TINY_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": TINY_ANIMATE}
+_MINI_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": MINI_ANIMATE}
 _POSE_LOADER = {
     "detector": "yolov10m.onnx",
     "pose": "vitpose-l-wholebody.onnx",
     "device": AUTO,
 }
-_TINY_POSE_LOADER = {"detector": TINY_POSE, "pose": TINY_POSE, "device": AUTO}
+_PUPPET_POSE_LOADER = {"detector": TINY_POSE, "pose": TINY_POSE, "device": AUTO}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Animate:
 
     prefix: str
     mode: str = "animation"
-    is_tiny: bool = False
+    is_mini: bool = False
     size: tuple[int, int] = (1280, 720)
     fps: int = 30
     clip_len: int = 77
@@ -83,10 +83,10 @@ class _Animate:
 
 def _sources(g: _Animate) -> tuple[Node, ...]:
     """The character and the driving video: outputs (1, image slot) and (2, video slot)."""
-    if g.is_tiny:
+    if g.is_mini:
         return (
             Node(1, "WanLocalSample", "Wan Sample", (60, 120), (320, 100),
-                 (("image", "IMAGE"), ("video", "VIDEO"))),
+                 (("image", "IMAGE"), ("video", "VIDEO"), ("scene", "IMAGE"))),
         )  # fmt: skip
     return (
         Node(1, "LoadImage", "Character", (60, 120), (320, 330),
@@ -100,13 +100,13 @@ def _measuring(g: _Animate, x: int) -> tuple[Node, ...]:
     """Reading the driving video and measuring the pose in it."""
     width, height = g.size
     size_mode = "area" if g.is_scene else "source size"
-    pose_loader = _TINY_POSE_LOADER if g.is_tiny else _POSE_LOADER
+    pose_loader = _PUPPET_POSE_LOADER if g.is_mini else _POSE_LOADER
     return (
         Node(5, "WanLocalReadDrivingVideo", "Wan Read Driving Video", (x, 120), (360, 290),
              (("driving", "WAN_DRIVING"), ("audio", "AUDIO"), ("fps", "FLOAT")),
              {"fps": g.fps, "size_mode": size_mode, "width": width, "height": height,
               "start_frame": 0, "frame_limit": 0},
-             {"video": (1, 1) if g.is_tiny else (2, 0)}),
+             {"video": (1, 1) if g.is_mini else (2, 0)}),
         Node(6, "WanLocalPoseModelLoader", "Wan Pose Model Loader", (x, 470), (360, 140),
              (("pose_model", "WAN_POSE_MODEL"),), pose_loader),
         Node(7, "WanLocalPoseExtract", "Wan Pose Extract", (x, 670), (360, 280),
@@ -134,9 +134,9 @@ def _cutting(g: _Animate, x: int) -> tuple[Node, ...]:
 
 
 def _nodes(g: _Animate) -> tuple[Node, ...]:
-    loader = _TINY_LOADER if g.is_tiny else _LOADER
-    models = () if g.is_tiny else g.models
-    lights = RELIGHT_MODELS if g.is_scene and not g.is_tiny else ()
+    loader = _MINI_LOADER if g.is_mini else _LOADER
+    models = () if g.is_mini else g.models
+    lights = RELIGHT_MODELS if g.is_scene and not g.is_mini else ()
     figure = {"model": (3, 0), "driving": (5, 0), "pose": (7, 0), "reference_image": (1, 0)}
     if g.is_scene:
         figure |= {"mask": (13, 0), "background": (13, 1)}
@@ -165,7 +165,7 @@ def _nodes(g: _Animate) -> tuple[Node, ...]:
 
 def _ending(g: _Animate) -> tuple[Node, ...]:
     """From the sampled frames (9, 0), the rate (5, 2) and the sound (5, 1) to a file."""
-    if g.is_tiny:
+    if g.is_mini:
         links = {"images": (9, 0), "fps": (5, 2), "audio": (5, 1)}
         return (saving(10, "Wan Save Video", g.prefix, (1740, 120), links, 30.0),)
     links = {"images": (16, 0), "fps": (15, 1), "audio": (5, 1)}
@@ -195,12 +195,12 @@ Person**: GrabCut runs without weights; a SAM2 video model in `models/sam2` (for
 fits the character to the light of the scene. When in doubt make the mask larger.
 """
 
-_TINY_NOTE = """\
-# {title}, the tiny models
+_MINI_NOTE = """\
+# {title}, a miniature
 
 This graph runs in a minute on any computer and needs no download: a puppet dances in the driving
-video, and the models are miniatures with **random weights**. What they make is **noise by
-nature**. It shows that your installation works; open `{real}` for real videos.
+video, and the pack brings a miniature of Wan Animate that was trained on such puppets. **It shows
+that your installation works, and is no measure of Wan's quality.** Open `{real}` for real videos.
 """
 
 _POSE_NOTE = """\
@@ -214,7 +214,7 @@ needed. `pose_keypoints` goes to any node that takes POSE_KEYPOINT.
 
 def _groups(g: _Animate) -> tuple:
     deep = 1430 if g.is_scene else 940
-    upsample = () if g.is_tiny else ((UPSAMPLE, (1720, 40, 340, 580), "#6a6a6a"),)
+    upsample = () if g.is_mini else ((UPSAMPLE, (1720, 40, 340, 580), "#6a6a6a"),)
     return (
         ("1 Load", (40, 40, 360, 1080), "#3f789e"),
         ("3 Preprocess", (420, 40, 400, deep), "#8a6d3b"),
@@ -228,13 +228,13 @@ def _groups(g: _Animate) -> tuple:
 def _graph(number: int, g: _Animate, note: str) -> Graph:
     extra = RELIGHT_MODELS if g.is_scene else ()
     files = list_files((*g.models, *extra, *_POSE_FILES))
-    real = g.prefix.removesuffix("_tiny")
+    real = g.prefix.removesuffix("_mini")
     title = "Replacement" if g.is_scene else "Animation"
     return Graph(
         g.prefix,
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         _nodes(g),
-        note.format(files=files, real=real, title=title) + ("" if g.is_tiny else UPSAMPLE_NOTE),
+        note.format(files=files, real=real, title=title) + ("" if g.is_mini else UPSAMPLE_NOTE),
         (1300, 900),
         (860, 480),
         _groups(g),
@@ -269,11 +269,11 @@ def _pose_graph(number: int) -> Graph:
     )  # fmt: skip
 
 
-_SMALL = {"is_tiny": True, "size": (128, 96), "fps": 8, "clip_len": 13, "steps": 4}
+_SMALL = {"is_mini": True, "size": (80, 112), "fps": 8, "clip_len": 17, "steps": 10}
 ANIMATE_GRAPHS = (
     _graph(5, _Animate("wan_animation"), _ANIMATION_NOTE),
-    _graph(6, _Animate("wan_animation_tiny", **_SMALL), _TINY_NOTE),
+    _graph(6, _Animate("wan_animation_mini", **_SMALL), _MINI_NOTE),
     _graph(7, _Animate("wan_replacement", "replacement"), _REPLACEMENT_NOTE),
-    _graph(8, _Animate("wan_replacement_tiny", "replacement", **_SMALL), _TINY_NOTE),
+    _graph(8, _Animate("wan_replacement_mini", "replacement", **_SMALL), _MINI_NOTE),
     _pose_graph(9),
 )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from graph import (
     AUTO,
     ENCODERS_AND_VAE,
+    MINI,
     REPACKAGED,
-    TINY,
     UPSAMPLE,
     UPSAMPLE_NOTE,
     Graph,
@@ -39,10 +39,20 @@ class _I2V:
     prefix: str
     end_frame: bool = False
     long: bool = False
+    guidance: float = 5.0
+    prompt: str = "The camera follows as the scene comes alive."
+
+
+def _first_frame(g: _I2V) -> Node:
+    if not g.models:
+        return Node(1, "WanLocalSample", "Wan Sample", (60, 120), (320, 120),
+                    (("image", "IMAGE"), ("video", "VIDEO"), ("scene", "IMAGE")))  # fmt: skip
+    return Node(1, "LoadImage", "First frame", (60, 120), (320, 330),
+                (("IMAGE", "IMAGE"), ("MASK", "MASK")), {"image": "example.png"})  # fmt: skip
 
 
 def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
-    frames_from = {"model": (2, 0), "image": (1, 0)}
+    frames_from = {"model": (2, 0), "image": (1, 0 if g.models else 2)}
     sampler_from = {"model": (2, 0), "text": (3, 0), "condition": (4, 0)}
     extra: tuple[Node, ...] = ()
     if g.end_frame:
@@ -63,13 +73,12 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
                   "joint_pass": True, "attention": "sage"}),
         )  # fmt: skip
     return (
-        Node(1, "LoadImage", "First frame", (60, 120), (320, 330),
-             (("IMAGE", "IMAGE"), ("MASK", "MASK")), {"image": "example.png"}),
+        _first_frame(g),
         Node(2, "WanLocalModelLoader", "Wan Model Loader", (60, 520), (420, 200),
              (("model", "WAN_MODEL"),), g.loader, models=g.models),
         Node(3, "WanLocalPromptEncode", "Wan Prompt Encode", (540, 520), (420, 260),
              (("text", "WAN_TEXT"),),
-             {"prompt": "The camera follows as the scene comes alive.", "negative_prompt": ""},
+             {"prompt": g.prompt, "negative_prompt": ""},
              {"model": (2, 0)}),
         Node(4, "WanLocalImageToVideo", "Wan Image to Video", (540, 120), (420, 280),
              (("condition", "WAN_CONDITION"),),
@@ -79,7 +88,7 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
              frames_from),
         Node(5, "WanLocalSampler", "Wan Sampler", (1020, 120), (340, 680),
              (("latents", "WAN_LATENT"),),
-             {"seed": 42, "num_inference_steps": g.steps, "guidance_scale": 5.0,
+             {"seed": 42, "num_inference_steps": g.steps, "guidance_scale": g.guidance,
               "sample_solver": "unipc", "shift": g.shift},
              sampler_from),
         Node(6, "WanLocalDecode", "Wan Decode", (1420, 120), (300, 100),
@@ -144,12 +153,15 @@ frames, and it does not make a video longer by itself. **Wan TeaCache** halves t
 under the sampler says how many forwards were skipped. Both nodes can be left out.
 """
 
-_TINY_NOTE = """\
-# Image to video, the tiny models
+_MINI_PROMPT = "red circle moves right fast"
+_MINI_NOTE = """\
+# Image to video, a miniature
 
-This graph runs in seconds on any computer and needs no download: the pack makes miniatures of the
-real models with **random weights**. What they make is **noise by nature**. It shows that your
-installation works; open `wan_i2v` for real videos.
+This graph runs in seconds on any computer and needs no download: the pack brings a miniature of
+Wan that was trained on drawn scenes. Try other prompts, for example *red circle moves left slowly*,
+*red circle grows fast*, *red circle moves up fast*. It knows these words only, and small pictures:
+**it shows that your installation works, and is no measure of Wan's quality.** Open `wan_i2v` for
+real videos.
 """
 
 _LOADER = {
@@ -161,8 +173,8 @@ _LOADER = {
     "offload": AUTO,
     "download": False,
 }
-_TINY_LOADER = {
-    "model": TINY,
+_MINI_LOADER = {
+    "model": MINI,
     "text_encoder": AUTO,
     "vae": AUTO,
     "image_encoder": AUTO,
@@ -191,7 +203,7 @@ def _graph(number: int, g: _I2V, note: str) -> Graph:
 
 I2V_GRAPHS = (
     _graph(1, _I2V(_LOADER, I2V_MODELS, (832, 480), 81, 30, 3.0, "wan_i2v"), _I2V_NOTE),
-    _graph(2, _I2V(_TINY_LOADER, (), (192, 112), 17, 8, 5.0, "wan_i2v_tiny"), _TINY_NOTE),
+    _graph(2, _I2V(_MINI_LOADER, (), (64, 64), 17, 12, 3.0, "wan_i2v_mini", guidance=3.0, prompt=_MINI_PROMPT), _MINI_NOTE),
     _graph(
         3,
         _I2V(

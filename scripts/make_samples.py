@@ -1,4 +1,4 @@
-"""Writes assets/puppet.mp4 and assets/character.png: something to animate, drawn for this pack.
+"""Writes assets/puppet.mp4, character.png and scene.png: something to animate, drawn for this pack.
 
 Run from the repository root: python scripts/make_samples.py
 """
@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from training.scenes import Scene, Sprite, render  # noqa: E402
 from wan.media.sound import Audio  # noqa: E402
 from wan.save.video import write_video  # noqa: E402
 from wan.tiny.puppet import Puppet, PuppetVideo, draw_puppets  # noqa: E402
@@ -27,6 +28,15 @@ CHARACTER = Puppet(
     sleeves=(60, 190, 30),
     trousers=(150, 120, 30),
     shoes=(40, 40, 35),
+)
+
+SCENE = Scene(
+    sprites=(Sprite("circle", "red", 0.45, 0.5, 0.15),),
+    caption="",
+    background="horizon",
+    tones=((110, 140, 148), (60, 120, 60)),
+    horizon=0.62,
+    side=256,
 )
 
 
@@ -51,12 +61,13 @@ def play_steps() -> Audio:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     from PIL import Image
 
     frames = torch.from_numpy(draw_dance().frames)
     write_video(ASSETS / "puppet.mp4", [frames], FPS, audio=play_steps())
     Image.fromarray(draw_character()).save(ASSETS / "character.png", optimize=True)
+    Image.fromarray(render(SCENE)[0]).save(ASSETS / "scene.png", optimize=True)
 
 
 if __name__ == "__main__":

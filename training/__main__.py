@@ -14,9 +14,10 @@ from .stages import (
     train_animation,
     train_autoencoder,
     train_image_to_video,
+    train_lora,
 )
 
-_MINUTES = {"scenes": 45, "figures": 45, "image-to-video": 40, "animation": 40}
+_MINUTES = {"scenes": 45, "figures": 45, "image-to-video": 40, "animation": 40, "lora": 4}
 
 
 def main() -> None:
@@ -35,8 +36,12 @@ def main() -> None:
     if options.stage in AUTOENCODERS:
         print(train_autoencoder(shop, options.stage, seconds, options.steps))
     else:
-        train = {"image-to-video": train_image_to_video, "animation": train_animation}
-        print(train[options.stage](shop, seconds, options.steps))
+        trains = {
+            "image-to-video": train_image_to_video,
+            "animation": train_animation,
+            "lora": train_lora,
+        }
+        print(trains[options.stage](shop, seconds, options.steps))
 
 
 if __name__ == "__main__":

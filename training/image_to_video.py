@@ -18,7 +18,7 @@ from wan.payloads import Variant
 
 from . import autoencoder
 from .data import to_tensor
-from .scenes import Scene, draw_scene, render, with_motion
+from .scenes import JUMP, TEMPLATES, Scene, draw_scene, moving_so, render, with_motion
 from .text import Texts
 from .transformer import Batch, mix
 
@@ -56,6 +56,8 @@ class Kind:
     end: str = NO_END
     share: float = 1.0
     """Of the batches."""
+    jumps: bool = False
+    """What the LoRA learns, in place of all other motions."""
 
     def scaled(self, factor: float) -> Kind:
         """With fewer or more pictures, at least two."""
@@ -72,6 +74,8 @@ KINDS = (
     Kind(60, frames=17, side=96, share=0.5),
 )
 _WAYS = 5
+JUMPS = Kind(700, jumps=True)
+"""What the LoRA is trained on."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def clips_of(
         seed: of the scenes.
         store: a folder in which the latents are kept between runs; None: nowhere.
     """
-    name = f"clips-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{kind.end[:4]}.pt"
+    what = "jumps" if kind.jumps else kind.end.split()[0]
+    name = f"clips-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{what}.pt"
     if store and (store / name).is_file():
         return Clips(**torch.load(store / name, weights_only=True))
     generator = np.random.default_rng(seed)
@@ -139,7 +144,11 @@ def clips_of(
     captions: list[str] = []
     for _ in range(kind.first_frames):
         scene = draw_scene(generator, kind.frames, kind.side)
-        ways = [with_motion(generator, scene, 0.08) for _ in range(_WAYS)]
+        if kind.jumps:
+            template = int(generator.integers(len(TEMPLATES)))
+            ways = [moving_so(scene, JUMP, "fast", template)]
+        else:
+            ways = [with_motion(generator, scene, 0.08) for _ in range(_WAYS)]
         captions += [way.caption for way in ways]
         parts.append(_encode(kind, vae, image_encoder, ways))
     latents, known, embeds = (torch.cat(tensors).half() for tensors in zip(*parts, strict=True))

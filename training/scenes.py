@@ -34,6 +34,8 @@ MOTIONS = {
 """By words: pixels to the right and down, and growth, as factors of the speed."""
 SPEEDS = {"slowly": (1.0, 0.03), "fast": (2.5, 0.06)}
 """By word: pixels a frame, and growth a frame, for 9 frames of 64 pixels."""
+JUMP = "jumps"
+"""A motion that only the LoRA knows: up and down again, whatever the speed."""
 VAGUE = "moves somewhere"
 """A motion with more than one right answer: left, right, up or down."""
 TEMPLATES = (
@@ -42,6 +44,7 @@ TEMPLATES = (
     "{speed} the {colour} {shape} {motion}",
 )
 BACKGROUNDS = ("flat", "gradient", "horizon")
+_JUMP_HEIGHT, _JUMP_STEPS = 0.22, 8  # of the side; until it is down again
 _SOFT = 1.5  # pixels over which an edge fades
 
 
@@ -128,7 +131,7 @@ def moving_so(
 
     Args:
         scene: gives everything else.
-        motion: one of `MOTIONS`.
+        motion: one of `MOTIONS`, or `JUMP`.
         speed: one of `SPEEDS`.
         template: number of the caption's form.
         is_vague: the caption does not say where to.
@@ -137,7 +140,7 @@ def moving_so(
     moving = Sprite(last.shape, last.colour, last.x, last.y, last.radius, motion, speed)
     words = {"colour": last.colour, "shape": last.shape}
     words |= {"motion": VAGUE if is_vague else motion, "speed": speed}
-    if motion == "stays still":
+    if motion in ("stays still", JUMP):
         words["speed"] = ""
     caption = " ".join(TEMPLATES[template].format(**words).split())
     return Scene(
@@ -197,10 +200,13 @@ def _background(scene: Scene, rows: Array) -> Array:
 def _paint(
     picture: Array, sprite: Sprite, steps: float, rows: Array, columns: Array, side: int
 ) -> None:
-    right, down, growth = MOTIONS[sprite.motion]
+    right, down, growth = MOTIONS.get(sprite.motion, (0, 0, 0))
     pixels, rate = SPEEDS[sprite.speed]
     x = columns - sprite.x - right * pixels * steps / 64
     y = rows - sprite.y - down * pixels * steps / 64
+    if sprite.motion == JUMP:
+        share = steps / _JUMP_STEPS
+        y = y + _JUMP_HEIGHT * 4 * share * (1 - share)
     radius = sprite.radius * (1 + growth * rate) ** steps
     apart = _distance(sprite.shape, x, y, radius) * side / _SOFT
     inside = np.clip(0.5 - apart, 0, 1)[..., None]

@@ -14,7 +14,7 @@ from wan.load.image import load_image_encoder
 from wan.load.text import load_text_encoder
 from wan.load.tokenizer import open_tokenizer
 
-from . import animation, autoencoder, image_to_video, transformer
+from . import animation, autoencoder, image_to_video, lora, transformer
 from .data import PORTRAIT, SQUARE, Figures, FigureVideos, SceneVideos, Videos, to_tensor
 from .loop import Run
 from .text import Texts, write_encoders
@@ -113,6 +113,34 @@ def train_image_to_video(shop: Workshop, seconds: float, max_steps: int) -> Path
     begun = transformer.begin(image_to_video.make())
     run = shop.run("image-to-video", seconds, max_steps)
     return _save(transformer.train(run, begun, seen, unseen), shop.folder / "image-to-video")
+
+
+def train_lora(shop: Workshop, seconds: float, max_steps: int) -> Path:
+    """Teach the trained image-to-video miniature to jump.
+
+    Returns:
+        The LoRA's file.
+    """
+    from diffusers import WanTransformer3DModel
+
+    texts, image_encoder = open_texts(shop)
+    vae = open_autoencoder(shop.folder / "vae-scenes")
+    seen, unseen = (
+        image_to_video.clips_of(kind, vae, image_encoder, seed, shop.folder).batches(texts)
+        for kind, seed in (
+            (image_to_video.JUMPS.scaled(shop.scale), shop.seed + 500),
+            (image_to_video.JUMPS.scaled(shop.scale / 20), _UNSEEN + 500),
+        )
+    )
+    torch.manual_seed(shop.seed)
+    trained = WanTransformer3DModel.from_pretrained(
+        shop.folder / "image-to-video", torch_dtype=torch.float32
+    )
+    run = shop.run("lora", seconds, max_steps)
+    learned = transformer.train(run, lora.add(trained), seen, unseen)
+    path = shop.folder / "jumps.safetensors"
+    lora.save(learned, path)
+    return path
 
 
 def train_animation(shop: Workshop, seconds: float, max_steps: int) -> Path:

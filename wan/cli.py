@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import miniatures
 from .errors import Cancelled, InputError, WanError
 from .params import APPS, App, Param, validate
 from .residency import Offload
@@ -81,7 +82,7 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         app.name,
         help=app.summary,
         description=app.summary,
-        epilog=describe_parameters(app),
+        epilog=describe_parameters(app) + _describe_miniature(app),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -93,9 +94,10 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
     )
     parser.add_argument(
         "--models",
-        default="tiny",
-        metavar="tiny|DIR",
-        help="a folder with weights, or the tiny random-weight models (default)",
+        default=miniatures.DEFAULT,
+        metavar=miniatures.CHOICES,
+        help="a folder with weights; mini (default): the trained miniature that comes with the "
+        "pack; tiny: random weights, for tests",
     )
     parser.add_argument(
         "--out",
@@ -136,6 +138,16 @@ def describe_parameters(app: App) -> str:
     return "\n".join(lines)
 
 
+def _describe_miniature(app: App) -> str:
+    small = miniatures.adapted(miniatures.MINI, app)
+    changes = [
+        f"  {own.name}: default {own.default}" + (f"; {own.range_text}" if own.range_text else "")
+        for own, usual in zip(small.params, app.params, strict=True)
+        if (own.default, own.minimum) != (usual.default, usual.minimum)
+    ]
+    return "\n".join(["\nwith --models mini:", *changes])
+
+
 def _facts(param: Param) -> str:
     facts = [param.kind]
     if param.required:
@@ -173,11 +185,9 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     if options.server:
         return _run_remotely(options)
-    from .tiny import MINIMUMS
-
-    is_tiny = options.models == "tiny"
-    app = options.app.widened(MINIMUMS) if is_tiny else options.app
-    values = validate(app, read_inputs(options.input))
+    values = validate(
+        miniatures.adapted(options.models, options.app), read_inputs(options.input)
+    )
     from .app import RUNNERS
     from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
 
@@ -193,8 +203,9 @@ def _run(options: argparse.Namespace) -> int:
         f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "
         f"made in {time.monotonic() - started:.1f} s"
     )
-    if result.is_tiny:
-        print("Made by the tiny random-weight models: the picture is noise by nature.")
+    if result.is_miniature:
+        is_random = options.models == miniatures.TINY
+        print(miniatures.NOTICE + (" Its weights are random: noise by nature." if is_random else ""))
     return 0
 
 

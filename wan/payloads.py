@@ -50,8 +50,8 @@ class WanModel:
     text_encoder: Part[Any]
     image_encoder: Part[Any]
     tokenizer: Tokenizer
-    is_tiny: bool = False
-    """True for the random miniatures: their pictures are noise by nature."""
+    is_miniature: bool = False
+    """Whether it is too small to be one of the real models: something to try the pack with."""
     identity: tuple[Any, ...] = ()
     """What the files were when they were found: equal only if they are."""
 

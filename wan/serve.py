@@ -17,6 +17,7 @@ from typing import IO
 from aiohttp import web
 
 from .errors import InputError
+from .miniatures import CHOICES, DEFAULT, adapted, find_miniature
 from .params import APPS
 from .residency import Offload
 from .service.catalog import Catalog, catalog_app
@@ -25,7 +26,6 @@ from .service.keys import Keys
 from .service.service import Service
 from .service.settings import Settings
 from .service.worker import WorkerExecutor
-from .tiny import MINIMUMS
 
 DEFAULT_PORT = 8600
 DEFAULT_DATA = Path.home() / ".local" / "share" / "wan_local" / "service"
@@ -53,7 +53,7 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     worker = commands.add_parser("worker")
     worker.set_defaults(command=_work)
     for parser in (serve, worker):
-        parser.add_argument("--models", default="tiny", metavar="tiny|DIR")
+        parser.add_argument("--models", default=DEFAULT, metavar=CHOICES)
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
         parser.add_argument(
             "--offload",
@@ -65,11 +65,11 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    if options.models != "tiny" and not Path(options.models).is_dir():
+    if find_miniature(options.models) is None and not Path(options.models).is_dir():
         raise InputError(
             what=f"--models {options.models} is no folder.",
             why="The weights are read from there.",
-            fix="Give the folder of your weights, or tiny.",
+            fix="Give the folder of your weights, or mini to try it.",
         )
     data = options.data.resolve()
     try:
@@ -128,9 +128,8 @@ def _hold(data: Path) -> IO[bytes]:
 async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     is_local = _is_loopback(options.host)
     settings = Settings(data, listens_on_loopback=is_local)
-    is_tiny = options.models == "tiny"
-    apps = [app.widened(MINIMUMS) if is_tiny else app for app in APPS.values()]
-    expect = None if is_tiny else _expect_weights(options.models)
+    apps = [adapted(options.models, app) for app in APPS.values()]
+    expect = None if find_miniature(options.models) else _expect_weights(options.models)
     executor = WorkerExecutor(options.models, options.device, options.offload, expect=expect)
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()

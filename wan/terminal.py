@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 from .errors import InputError
 from .load.catalog import VARIANTS
+from .miniatures import find_miniature
 from .payloads import WanModel
 from .progress import Preview
 from .residency import DevicePlacement, Offload
@@ -87,21 +88,20 @@ def open_device(name: str, offload: Offload = Offload.AUTO) -> DevicePlacement:
 
 
 def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:
-    """The model of an app, from a folder or the tiny set.
+    """The model of an app.
 
     Args:
-        models: "tiny", or a folder of weights.
+        models: "mini", "tiny" or a folder of weights.
         placement: from `open_device`.
         app: name of the app, which decides the kind of weights.
     Raises:
         MissingFileError, ModelError: the folder's files cannot serve.
     """
     from .load.model import load_model
-    from .tiny import default_folder, ensure_tiny, tiny_files
 
-    if models == "tiny":
-        return load_model(tiny_files(ensure_tiny(default_folder()), VARIANTS[app][0]), placement)
-    return load_model(find_weights(models, app), placement)
+    miniature = find_miniature(models)
+    files = miniature.app_files(app) if miniature else find_weights(models, app)
+    return load_model(files, placement)
 
 
 def offload_of(values: Mapping[str, Any], wanted: str | None = None) -> Offload:
@@ -145,11 +145,12 @@ def surroundings(
     from .animate.loop import Places
     from .app import Surroundings
     from .load.companions import find_companions
-    from .tiny import default_folder
 
-    folder = default_folder() / "comfyui" if models == "tiny" else Path(models)
+    miniature = find_miniature(models)
+    folder = miniature.companions if miniature else Path(models)
+    own = [folder / "loras"] if (folder / "loras").is_dir() else []
     return Surroundings(
-        lora_folders=[path for path in (folder / "loras",) if path.is_dir()],
+        lora_folders=miniature.loras if miniature else own,
         rife_folders=rife_folders(models),
         companions=find_companions(folder),
         placement=model.transformer.placement,
@@ -165,13 +166,13 @@ def rife_folders(models: str) -> list[Path]:
     ComfyUI-Frame-Interpolation beside that.
 
     Args:
-        models: "tiny", or a folder of weights.
+        models: "mini", "tiny" or a folder of weights.
     """
-    from .tiny import default_folder, tiny_rife_folder
     from .upsample.rife.load import FOLDERS, PACK_FOLDER, PACK_NAMES
 
-    if models == "tiny":
-        return [tiny_rife_folder(default_folder())]
+    miniature = find_miniature(models)
+    if miniature:
+        return [miniature.rife]
     folder = Path(models).absolute()
     roots = [folder, folder / "models", *(p for p in folder.parents if p.name == "models")]
     places = [root / name for root in roots for name in FOLDERS]

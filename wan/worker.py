@@ -38,7 +38,7 @@ class Worker:
     """Runs jobs one after the other and keeps their models.
 
     Args:
-        models: "tiny", or a folder of weights.
+        models: "mini", "tiny" or a folder of weights.
         device: "auto" or a torch device.
         out: where messages go.
         offload: what leaves the device in every job; None: as each job says.

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...wan.miniatures import Miniature
 from ...wan.params import APPS, I2V_APP
 from ...wan.params.table import App
 from ...wan.progress import Reporter
 from ...wan.service.executor import Job
 from ...wan.service.problems import ApiError
-from ...wan.tiny import MINIMUMS
 from .choices import choose, is_download
 from .graphs import GRAPHS, Filled, fill, shipped
 from .links import InputLinks
@@ -24,17 +24,19 @@ class AppGraphs:
     """Both apps of the pack and those of the user.
 
     Args:
-        only_tiny: the pack's own run on the random-weight miniatures, with their lower minimums.
+        miniature: that the pack's own run on, with its defaults; None: the user's models.
         user_apps: the user's.
     """
 
-    def __init__(self, only_tiny: bool = False, user_apps: UserApps | None = None) -> None:
-        self._only_tiny = only_tiny
+    def __init__(
+        self, miniature: Miniature | None = None, user_apps: UserApps | None = None
+    ) -> None:
+        self._miniature = miniature
         self._user_apps = user_apps or UserApps()
 
     def own(self) -> list[App]:
         """The pack's apps."""
-        return [app.widened(MINIMUMS) if self._only_tiny else app for app in APPS.values()]
+        return [self._miniature.adapt(app) if self._miniature else app for app in APPS.values()]
 
     def users(self) -> list[UserApp]:
         """The user's apps."""
@@ -44,7 +46,7 @@ class AppGraphs:
         """Changes with the graphs behind an app of the pack, its parameters and the models."""
         table = [(p.name, p.kind, p.default, p.range_text) for p in APPS[name].params]
         graphs = [shipped(graph) for graph in GRAPHS[name]]
-        text = json.dumps([table, graphs, self._only_tiny], sort_keys=True)
+        text = json.dumps([table, graphs, self._miniature and self._miniature.name], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def fill(self, job: Job, links: InputLinks, prefix: str, reporter: Reporter) -> Filled:
@@ -66,7 +68,7 @@ class AppGraphs:
             if found is None:
                 raise ApiError("not_found", f"The workflow of {job.app} is no longer there.")
             return fill_user_app(found, job.values, link, prefix)
-        files = choose(name, job.values, self._only_tiny, reporter)
+        files = choose(name, job.values, self._miniature, reporter)
         values = dict(job.values)
         for parameter in APPS[name].params:
             if parameter.kind == "file" and values.get(parameter.name):

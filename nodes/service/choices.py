@@ -7,15 +7,15 @@ from typing import Any
 from ...wan.errors import MissingFileError, WanError
 from ...wan.load.fetch import downloads_allowed, resolve_lora
 from ...wan.load.transformer import inspect_transformer
+from ...wan.miniatures import Miniature
 from ...wan.params import I2V_APP
 from ...wan.payloads import Mode, Variant
 from ...wan.preprocess.pose.onnx import ModelKind
 from ...wan.progress import Reporter
 from ...wan.service.problems import ApiError
-from .. import flux, host, models, onnx_files, rife_files
+from .. import flux, host, lora, models, onnx_files, rife_files
 from .graphs import Files, graph_name, shipped
 
-TINY_MODELS = "tiny"
 _TRANSFORMERS = "diffusion_models"
 
 
@@ -42,14 +42,17 @@ def missing(needs: Iterable[Mapping[str, Any]]) -> ApiError:
 
 
 def choose(
-    app: str, values: Mapping[str, Any], only_tiny: bool, reporter: Reporter | None = None
+    app: str,
+    values: Mapping[str, Any],
+    miniature: Miniature | None,
+    reporter: Reporter | None = None,
 ) -> Files:
     """Look for every file that a job needs. Reads headers: not for the event loop.
 
     Args:
         app: name without the publisher.
         values: every parameter.
-        only_tiny: the random-weight miniatures, for tests and for a try without a download.
+        miniature: for a try without a download; None: the user's models.
         reporter: follows a download and may cancel it.
     Raises:
         ApiError: requirements_not_met, with the name and the folder of each missing file.
@@ -63,16 +66,16 @@ def choose(
         except ApiError as error:
             needs.extend(error.errors)
 
-    look("model", lambda: _find_model(app, values, only_tiny))
+    look("model", lambda: _find_model(app, values, miniature))
     if app == I2V_APP.name:
         if values["lora_file"]:
-            look("lora", lambda: find_lora(values["lora_file"], reporter))
+            look("lora", lambda: find_lora(values["lora_file"], reporter, miniature))
         if values["temporal_upsampling"]:
-            look("rife", lambda: _find_rife(only_tiny))
+            look("rife", lambda: _find_rife(miniature))
     else:
-        look("detector", lambda: _find_onnx(ModelKind.DETECTOR, "detector", only_tiny))
-        look("pose", lambda: _find_onnx(ModelKind.POSE, "pose", only_tiny))
-        chosen["segmenter"] = onnx_files.GRABCUT if only_tiny else onnx_files.segmenter_choices()[0]
+        look("detector", lambda: _find_onnx(ModelKind.DETECTOR, "detector", miniature))
+        look("pose", lambda: _find_onnx(ModelKind.POSE, "pose", miniature))
+        chosen["segmenter"] = onnx_files.GRABCUT if miniature else onnx_files.segmenter_choices()[0]
         is_fitted = values["retarget_flag"] and values["mode"] == Mode.ANIMATION.value
         chosen["flux"] = flux.NONE
         if is_fitted:
@@ -82,9 +85,15 @@ def choose(
     return Files(**chosen)
 
 
-def find_lora(value: str | Path, reporter: Reporter | None = None) -> str:
+def find_lora(
+    value: str | Path, reporter: Reporter | None = None, miniature: Miniature | None = None
+) -> str:
     """The name in the drop-down of Wan LoRA that `lora_file` means.
 
+    Args:
+        value: as the caller gave it.
+        reporter: follows a download and may cancel it.
+        miniature: whose own LoRAs are found first, by the names of their files.
     Raises:
         ApiError: it is not there, leads elsewhere, or downloads are switched off.
     """
@@ -93,6 +102,10 @@ def find_lora(value: str | Path, reporter: Reporter | None = None) -> str:
         text += "models/loras and give its name."
         field = {"field": "lora_file", "code": "invalid", "message": text}
         raise ApiError("validation_error", text, [field])
+    if miniature:
+        for option, path in lora.shipped_loras().items():
+            if path.name == value and path.parent in miniature.loras:
+                return option
     folders = host.folders_of("loras")
     try:
         path = resolve_lora(
@@ -117,12 +130,15 @@ def is_download(values: Mapping[str, Any]) -> bool:
     return "://" in (values.get("lora_file") or "") and downloads_allowed()
 
 
-def _find_model(app: str, values: Mapping[str, Any], only_tiny: bool) -> dict[str, str]:
+def _find_model(
+    app: str, values: Mapping[str, Any], miniature: Miniature | None
+) -> dict[str, str]:
     name = graph_name(app, values)
-    graph = shipped(f"{name}_tiny" if only_tiny else name)
+    graph = shipped(f"{name}_mini" if miniature else name)
     widgets = next(n for n in graph.values() if n["class_type"] == "WanLocalModelLoader")["inputs"]
-    if only_tiny:
-        return widgets
+    if miniature:
+        variant = Variant.I2V if app == I2V_APP.name else Variant.ANIMATE
+        return widgets | {"model": models.miniature_option(miniature.name, variant)}
     if app != I2V_APP.name:
         wanted = (Variant.ANIMATE,)
     elif values["end_frame"]:
@@ -183,8 +199,8 @@ def _check_companions(model: str, widgets: Mapping[str, str]) -> None:
         raise missing([requirement(model, f"models/{_TRANSFORMERS}", _line(error))]) from error
 
 
-def _find_onnx(kind: ModelKind, widget: str, only_tiny: bool) -> str:
-    if only_tiny:
+def _find_onnx(kind: ModelKind, widget: str, miniature: Miniature | None) -> str:
+    if miniature:
         return onnx_files.TINY
     loader = next(
         n["inputs"]
@@ -201,9 +217,9 @@ def _find_onnx(kind: ModelKind, widget: str, only_tiny: bool) -> str:
     return found
 
 
-def _find_rife(only_tiny: bool) -> str:
-    name = rife_files.TINY if only_tiny else rife_files.rife_choices()[0]
-    if name == rife_files.TINY and not only_tiny:
+def _find_rife(miniature: Miniature | None) -> str:
+    name = rife_files.TINY if miniature else rife_files.rife_choices()[0]
+    if name == rife_files.TINY and not miniature:
         usual = "rife_v4.26.safetensors"
         text = f"{usual} is not there: put it into models/frame_interpolation."
         raise missing([requirement(usual, "models/frame_interpolation", text)])

@@ -17,8 +17,7 @@ log = logging.getLogger("wan_local")
 SWITCH = "WAN_LOCAL_SERVICE"
 """Environment variable: 1 switches the service on, 0 off."""
 MODELS = "WAN_LOCAL_SERVICE_MODELS"
-"""Environment variable: "tiny" for the random-weight miniatures."""
-TINY = "tiny"
+"""Environment variable: "mini" or "tiny" for the miniatures that come with the pack."""
 _OWN = ("enabled", "models")
 # Decided by how ComfyUI was started, not by a file.
 _FIXED = ("data", "prefix", "listens_on_loopback")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from .. import host_server
-from .options import TINY, Options, is_on, read_options
+from .options import Options, is_on, read_options
 
 log = logging.getLogger("wan_local")
 
@@ -33,6 +33,7 @@ def register() -> None:
 def _add(options: Options, is_local: bool) -> None:
     from aiohttp import web
 
+    from ...wan.miniatures import find_miniature
     from ...wan.service.keys import Keys
     from ...wan.service.service import Service
     from .apps import AppGraphs, is_slow
@@ -42,7 +43,7 @@ def _add(options: Options, is_local: bool) -> None:
 
     data = host_server.service_folder()
     settings = options.make_settings(data, is_local)
-    graphs = AppGraphs(options.models == TINY)
+    graphs = AppGraphs(find_miniature(options.models))
     executor = ComfyExecutor(graphs.fill, is_slow)
     keys = Keys.load(data)
     service = Service(settings, executor, make_catalog(graphs), keys)

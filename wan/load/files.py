@@ -88,7 +88,7 @@ def find_files(folder: Path, variant: Variant | _Wanted | None = None) -> ModelF
         raise MissingFileError(
             what=f"'{folder}' is not there.",
             why="The model's files are looked for in it.",
-            fix="Check the path, or use 'tiny' to try without a model.",
+            fix="Check the path, or use 'mini' to try without a model.",
         )
     if folder.is_file():
         return _around_file(folder)
@@ -104,7 +104,7 @@ def find_files(folder: Path, variant: Variant | _Wanted | None = None) -> ModelF
         "image_encoder/, tokenizer/), the authors' (diffusion_pytorch_model*.safetensors, "
         "Wan2.1_VAE.pth, models_t5*.pth, models_clip*.pth, google/umt5-xxl/) or ComfyUI's "
         "(diffusion_models/, vae/, text_encoders/, clip_vision/).",
-        fix="Put the files there, choose another folder, or use 'tiny' to try without a model.",
+        fix="Put the files there, choose another folder, or use 'mini' to try without a model.",
     )
 
 

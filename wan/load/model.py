@@ -77,7 +77,7 @@ def load_model(
         image_encoder=_part(Kind.IMAGE_ENCODER, image_encoder, dtype, placement),
         tokenizer=_tokenizer(files),
         identity=_identity(files),
-        is_tiny=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
+        is_miniature=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
     )
 
 

@@ -68,13 +68,29 @@ class App:
         Args:
             minimums: by parameter name; a higher one than the app's own is ignored.
         """
+        return self.adapted({}, minimums, self.summary)
+
+    def adapted(
+        self, defaults: Mapping[str, Any], minimums: Mapping[str, float], summary: str
+    ) -> App:
+        """This app as it suits some models.
+
+        Args:
+            defaults: by parameter name, in place of the app's own.
+            minimums: likewise; a higher one than the app's own is ignored.
+            summary: in place of the app's own.
+        """
         params = tuple(
-            replace(p, minimum=min(p.minimum, minimums.get(p.name, p.minimum)))
-            if p.minimum is not None
-            else p
+            replace(
+                p,
+                default=defaults.get(p.name, p.default),
+                minimum=None
+                if p.minimum is None
+                else min(p.minimum, minimums.get(p.name, p.minimum)),
+            )
             for p in self.params
         )
-        return replace(self, params=params)
+        return replace(self, params=params, summary=summary)
 
     @property
     def names(self) -> tuple[str, ...]:
