@@ -203,7 +203,21 @@ def _graph(number: int, g: _I2V, note: str) -> Graph:
 
 I2V_GRAPHS = (
     _graph(1, _I2V(_LOADER, I2V_MODELS, (832, 480), 81, 30, 3.0, "wan_i2v"), _I2V_NOTE),
-    _graph(2, _I2V(_MINI_LOADER, (), (64, 64), 17, 12, 3.0, "wan_i2v_mini", guidance=3.0, prompt=_MINI_PROMPT), _MINI_NOTE),
+    _graph(
+        2,
+        _I2V(
+            _MINI_LOADER,
+            (),
+            (64, 64),
+            17,
+            12,
+            3.0,
+            "wan_i2v_mini",
+            guidance=3.0,
+            prompt=_MINI_PROMPT,
+        ),
+        _MINI_NOTE,
+    ),
     _graph(
         3,
         _I2V(

@@ -37,6 +37,7 @@ sys.path.insert(0, str(STANDIN))
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "tests" / "service"))
 sys.path.insert(0, str(ROOT / "tests" / "load"))
+sys.path.insert(0, str(ROOT / "tests" / "mini"))
 load_pack()
 
 from host.fixtures import *  # noqa: E402, F403 - host, stand_in, host_pool

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from wan.encode.mask import keep_around, pack_mask
 from wan.encode.prompt import DEFAULT_NEGATIVE, DEFAULT_PROMPT
 from wan.payloads import Variant

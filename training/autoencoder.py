@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
     "temperal_downsample": [False, True, True],
     "dropout": 0.0,
 }
-LEARNING_RATE = 2.5e-3
+LEARNING_RATE = 1.2e-3
 _SMALL = 0.1
 _FEW_NOISE = -7.0  # log-variance of the latents
 _CROPS = 0.25  # share of the time in which small pieces around the sprite are learnt from

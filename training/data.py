@@ -30,6 +30,7 @@ class SceneVideos:
     """Sprites that move; see `scenes`."""
 
     def draw(self, generator: np.random.Generator, frames: int, side: int) -> Array:
+        """A scene by chance."""
         return render(draw_scene(generator, frames, side))
 
 
@@ -57,10 +58,7 @@ class Figures:
                 self._arrays = {name: kept[name] for name in kept}
             return
         generator = np.random.default_rng(seed)
-        drawn = [
-            draw_figure(random_puppet(generator), _FIGURE_FRAMES, *size)
-            for _ in range(count)
-        ]
+        drawn = [draw_figure(random_puppet(generator), _FIGURE_FRAMES, *size) for _ in range(count)]
         names = [f.name for f in fields(Figure)]
         self._arrays = {name: np.stack([getattr(f, name) for f in drawn]) for name in names}
         if path:
@@ -87,6 +85,7 @@ class FigureVideos:
         self._figures = figures
 
     def draw(self, generator: np.random.Generator, frames: int, side: int) -> Array:
+        """A piece of that size of one of them."""
         figure = self._figures.draw(generator, frames)
         kind = generator.random()
         if kind < 0.2:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from wan.encode.condition import frame_mask
 from wan.encode.image import squash
 from wan.encode.prompt import DEFAULT_NEGATIVE

@@ -83,6 +83,7 @@ class Course:
                 group["lr"] = rate
             yield progress
         self._keep()
+        self.note("end", 1.0)
 
     def learn(self, loss: Tensor) -> None:
         """One step down the loss."""
@@ -94,9 +95,7 @@ class Course:
         self._losses.append(float(loss.detach()))
         decay = min(self._decay, self.step / (self.step + 10))
         with torch.no_grad():
-            for slow, fast in zip(
-                self._smooth.parameters(), self._model.parameters(), strict=True
-            ):
+            for slow, fast in zip(self._smooth.parameters(), self._model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
 
     def is_time_to_look(self) -> bool:

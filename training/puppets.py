@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from wan.preprocess.pose.face import crop_faces, find_faces
 from wan.preprocess.pose.keypoints import PoseTrack, build_track
 from wan.preprocess.pose.skeleton import draw_track
@@ -39,6 +40,7 @@ class Figure:
 
     @property
     def frames(self) -> int:
+        """How many there are."""
         return len(self.fixed)
 
     def cut(self, first: int, count: int) -> Figure:
@@ -114,9 +116,7 @@ def random_background(generator: np.random.Generator, width: int, height: int) -
     return np.broadcast_to(above + share * (below - above), (height, width, 3)).copy()
 
 
-def draw_figure(
-    puppet: Puppet, frames: int, width: int, height: int, fps: float = 8.0
-) -> Figure:
+def draw_figure(puppet: Puppet, frames: int, width: int, height: int, fps: float = 8.0) -> Figure:
     """Draw a figure's motion.
 
     Args:

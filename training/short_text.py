@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
 from wan.geometry import TEXT_TOKENS
 
 
@@ -33,6 +34,7 @@ class ShortText:
         encoder_hidden_states: Tensor,
         *_: Any,
     ) -> Tensor:
+        """What `WanAttnProcessor` gives for [B, tokens, dim] and [B, images + text, dim]."""
         images, text = encoder_hidden_states.split(
             [self._image_tokens, encoder_hidden_states.shape[1] - self._image_tokens], dim=1
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from wan.load.image import load_image_encoder
 from wan.load.text import load_text_encoder
 from wan.load.tokenizer import open_tokenizer
@@ -103,9 +104,7 @@ def train_image_to_video(shop: Workshop, seconds: float, max_steps: int) -> Path
     texts, image_encoder = open_texts(shop)
     vae = open_autoencoder(shop.folder / "vae-scenes")
     log.info("Encoding scenes")
-    seen = image_to_video.all_clips(
-        vae, image_encoder, texts, shop.seed, shop.scale, shop.folder
-    )
+    seen = image_to_video.all_clips(vae, image_encoder, texts, shop.seed, shop.scale, shop.folder)
     unseen = image_to_video.all_clips(
         vae, image_encoder, texts, _UNSEEN, shop.scale / 40, shop.folder
     )

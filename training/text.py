@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
 from wan.encode.prompt import DEFAULT_NEGATIVE, DEFAULT_PROMPT, clean_prompt
 from wan.load.image import build_image_encoder
 from wan.load.text import build_text_encoder

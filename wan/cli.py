@@ -185,9 +185,7 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     if options.server:
         return _run_remotely(options)
-    values = validate(
-        miniatures.adapted(options.models, options.app), read_inputs(options.input)
-    )
+    values = validate(miniatures.adapted(options.models, options.app), read_inputs(options.input))
     from .app import RUNNERS
     from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
 
@@ -205,7 +203,9 @@ def _run(options: argparse.Namespace) -> int:
     )
     if result.is_miniature:
         is_random = options.models == miniatures.TINY
-        print(miniatures.NOTICE + (" Its weights are random: noise by nature." if is_random else ""))
+        print(
+            miniatures.NOTICE + (" Its weights are random: noise by nature." if is_random else "")
+        )
     return 0
 
 

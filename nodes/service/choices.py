@@ -130,9 +130,7 @@ def is_download(values: Mapping[str, Any]) -> bool:
     return "://" in (values.get("lora_file") or "") and downloads_allowed()
 
 
-def _find_model(
-    app: str, values: Mapping[str, Any], miniature: Miniature | None
-) -> dict[str, str]:
+def _find_model(app: str, values: Mapping[str, Any], miniature: Miniature | None) -> dict[str, str]:
     name = graph_name(app, values)
     graph = shipped(f"{name}_mini" if miniature else name)
     widgets = next(n for n in graph.values() if n["class_type"] == "WanLocalModelLoader")["inputs"]

@@ -1,7 +1,6 @@
 """Animation and replacement as graphs, on the stand-in and on every real ComfyUI that is found."""
 
 import copy
-import json
 from pathlib import Path
 
 import av
@@ -9,17 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from puppet_video import write_video
+from shipped_graphs import api, random_weights
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets
 
 ROOT = Path(__file__).resolve().parents[2]
-API = ROOT / "workflows" / "api"
 TINY_POSE = "tiny (knows only the drawn puppet, for tests)"
 SMALL = {"resolution_width": 96, "resolution_height": 64}
 FRAMES, RATE = 10, 10
-
-
-def api(name):
-    return json.loads((API / f"{name}.json").read_text("utf8"))
 
 
 def node_id(prompt, kind):
@@ -51,7 +46,7 @@ def mode(request):
 
 @pytest.fixture
 def prompt(mode):
-    return small(api(f"wan_{mode}_tiny"), 201)
+    return small(random_weights(f"wan_{mode}"), 201)
 
 
 def run(host, prompt):
@@ -105,7 +100,7 @@ def test_the_tiny_graph_makes_a_video_with_the_drivers_length_rate_and_sound(hos
 
 @pytest.mark.parametrize("name", ["wan_animation", "wan_replacement", "wan_pose"])
 def test_every_shipped_graph_runs_with_the_tiny_models(host, name):
-    prompt, tiny = small(api(name), 202), api("wan_animation_tiny")
+    prompt, tiny = small(api(name), 202), random_weights("wan_animation")
     inputs(prompt, "WanLocalPoseModelLoader").update(inputs(tiny, "WanLocalPoseModelLoader"))
     inputs(prompt, "LoadVideo")["file"] = host.put_input(ROOT / "assets" / "puppet.mp4")
     if name != "wan_pose":
@@ -138,7 +133,7 @@ def test_clips_and_carried_frames_reach_the_sampler(stand_in, prompt):
     [("guide_scale", 3.0), ("sample_solver", "unipc"), ("shift", 2.0), ("sampling_steps", 3)],
 )
 def test_a_widget_changes_the_video(stand_in, name, value):
-    prompt = small(api("wan_animation_tiny"), 206)
+    prompt = small(random_weights("wan_animation"), 206)
     plain = frames_of(stand_in, prompt)
     inputs(prompt, "WanLocalAnimateSampler")[name] = value
     # The frames are lossless: any difference comes from sampling.
@@ -146,7 +141,9 @@ def test_a_widget_changes_the_video(stand_in, name, value):
 
 
 def test_animation_refuses_a_mask_and_replacement_demands_it(host):
-    replacing, animating = (small(api(f"wan_{m}_tiny"), 207) for m in ("replacement", "animation"))
+    replacing, animating = (
+        small(random_weights(f"wan_{m}"), 207) for m in ("replacement", "animation")
+    )
     inputs(replacing, "WanLocalAnimate")["mode"] = "animation"
     result = run(host, replacing)
     assert result.status == "error" and result.error_type == "InputError"
@@ -170,10 +167,10 @@ def test_image_to_video_weights_are_refused_in_words(stand_in, prompt, tiny):
 
 
 def test_animate_weights_are_refused_for_image_to_video(host):
-    prompt = api("wan_i2v_tiny")
+    prompt = random_weights("wan_i2v")
     inputs(prompt, "LoadImage")["image"] = host.put_input(ROOT / "assets" / "character.png")
     inputs(prompt, "WanLocalImageToVideo").update(width=64, height=48, num_frames=5)
-    loader = api("wan_animation_tiny")
+    loader = random_weights("wan_animation")
     inputs(prompt, "WanLocalModelLoader").update(inputs(loader, "WanLocalModelLoader"))
     result = run(host, prompt)
     assert result.status == "error" and "is made for character animation" in result.error
@@ -181,14 +178,14 @@ def test_animate_weights_are_refused_for_image_to_video(host):
 
 @pytest.mark.parametrize(("clip_len", "told"), [(80, "77 or 81"), (5, "clip_len of 9 or more")])
 def test_a_wrong_clip_length_names_the_right_ones(stand_in, clip_len, told):
-    prompt = small(api("wan_animation_tiny"), 208)
+    prompt = small(random_weights("wan_animation"), 208)
     inputs(prompt, "WanLocalAnimateSampler").update(clip_len=clip_len, refert_num=5)
     result = run(stand_in, prompt)
     assert result.status == "error" and told in result.error
 
 
 def test_a_mask_of_another_length_is_told(stand_in, tmp_path):
-    prompt = small(api("wan_replacement_tiny"), 209)
+    prompt = small(random_weights("wan_replacement"), 209)
     other = copy.deepcopy(inputs(prompt, "WanLocalReadDrivingVideo"))
     prompt["short"] = node("WanLocalReadDrivingVideo", **{**other, "frame_limit": 7})
     prompt["short_pose"] = copy.deepcopy(prompt[node_id(prompt, "WanLocalPoseExtract")])
@@ -206,7 +203,7 @@ def test_a_mask_of_another_length_is_told(stand_in, tmp_path):
 
 def test_interrupted_clips_are_kept_and_the_next_run_goes_on(host):
     """Cancelled in the second clip; queued again, the first one is not sampled anew."""
-    prompt = small(api("wan_animation_tiny"), 210)
+    prompt = small(random_weights("wan_animation"), 210)
     plain = frames_of(host, prompt)
     # Back and forth, so that nothing comes from the host's cache.
     sampler = node_id(prompt, "WanLocalAnimateSampler")
@@ -235,7 +232,7 @@ def test_interrupted_clips_are_kept_and_the_next_run_goes_on(host):
 
 def test_a_result_is_continued(stand_in):
     """The second half of the video, made from the end of the first."""
-    prompt = small(api("wan_animation_tiny"), 212)
+    prompt = small(random_weights("wan_animation"), 212)
     inputs(prompt, "WanLocalReadDrivingVideo").update(frame_limit=6)
     sampler, read = (
         node_id(prompt, f"WanLocal{name}") for name in ("AnimateSampler", "ReadDrivingVideo")
@@ -259,7 +256,7 @@ def test_retargeting_changes_the_pose_and_takes_edited_images(stand_in, tmp_path
     figure = Puppet(torso=0.2, thigh=0.25, shin=0.23)
     picture = draw_puppets(1, 240, 320, (figure,), background=(180, 190, 40)).frames[0]
     Image.fromarray(picture).save(tmp_path / "legs.png")
-    prompt = small(api("wan_animation_tiny"), 213)
+    prompt = small(random_weights("wan_animation"), 213)
     prompt["character"] = node("LoadImage", image=stand_in.put_input(tmp_path / "legs.png"))
     inputs(prompt, "WanLocalAnimate")["reference_image"] = ["character", 0]
     plain = frames_of(stand_in, prompt)
@@ -294,7 +291,7 @@ def test_retargeting_changes_the_pose_and_takes_edited_images(stand_in, tmp_path
 
 
 def test_own_pose_and_face_videos_take_the_place_of_the_drawn_ones(stand_in, tmp_path):
-    prompt = small(api("wan_animation_tiny"), 214)
+    prompt = small(random_weights("wan_animation"), 214)
     plain = frames_of(stand_in, prompt)
     noise = np.random.default_rng(0)
     for name, size in (("pose_video", (80, 64)), ("face_video", (512, 512))):
@@ -313,7 +310,7 @@ def test_models_leave_the_device_when_they_are_offloaded(stand_in):
 
     loaded = []
     for offload in (True, False):
-        prompt = small(api("wan_animation_tiny"), 215 + offload)
+        prompt = small(random_weights("wan_animation"), 215 + offload)
         inputs(prompt, "WanLocalAnimateSampler")["offload_model"] = offload
         model_management.unload_all_models()
         frames_of(stand_in, prompt)
@@ -335,7 +332,7 @@ def test_the_relighting_lora_is_listed_and_applied_in_replacement(host, tmp_path
         tensors[f"{name}.lora_up.weight"] = torch.randn(48, 4, generator=generator) * 0.1
     save_file(tensors, folder / "WanAnimate_relight_lora_fp16.safetensors")
     try:
-        prompt = small(api("wan_replacement_tiny"), 217)
+        prompt = small(random_weights("wan_replacement"), 217)
         lit = frames_of(host, prompt)
         inputs(prompt, "WanLocalAnimate")["relighting"] = "off"
         plain = frames_of(host, prompt)

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from shipped_graphs import api, random_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
@@ -24,14 +25,10 @@ def ui(name):
     return json.loads((WORKFLOWS / f"{name}.json").read_text("utf8"))
 
 
-def api(name):
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf8"))
-
-
 @pytest.fixture
 def tiny_prompt(host):
     """The tiny graph on this host, small, with the shipped sample as its image."""
-    prompt = api("wan_i2v_tiny")
+    prompt = random_weights("wan_i2v")
     by_class = {node["class_type"]: node["inputs"] for node in prompt.values()}
     by_class["LoadImage"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
     by_class["WanLocalImageToVideo"].update(width=96, height=64, num_frames=9)
@@ -126,13 +123,13 @@ def test_both_formats_agree_and_every_node_and_socket_exists(name, host):
     ("name", "count"),
     [
         ("wan_i2v", 7),
-        ("wan_i2v_tiny", 7),
+        ("wan_i2v_mini", 7),
         ("wan_i2v_end_frame", 8),
         ("wan_i2v_long", 9),
         ("wan_animation", 10),
-        ("wan_animation_tiny", 9),
+        ("wan_animation_mini", 9),
         ("wan_replacement", 12),
-        ("wan_replacement_tiny", 11),
+        ("wan_replacement_mini", 11),
         ("wan_pose", 7),
     ],
 )
@@ -142,7 +139,7 @@ def test_graphs_need_only_core_and_us_and_keep_their_node_count(name, count):
     assert len(kinds) == count
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("tiny") and n != "wan_pose"])
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("mini") and n != "wan_pose"])
 def test_model_links_are_embedded_where_files_are_named(name):
     page = ui(name)
     loader = next(n for n in page["nodes"] if n["type"] == "WanLocalModelLoader")
@@ -215,10 +212,12 @@ def test_tiny_graph_makes_a_video_of_the_right_shape(host, tiny_prompt):
         assert steps == sorted(steps) and steps[-1] == 1, kind
 
 
-@pytest.mark.parametrize("name", [name for name in I2V if "tiny" not in name])
+@pytest.mark.parametrize("name", [name for name in I2V if "mini" not in name])
 def test_every_i2v_graph_runs_with_the_tiny_models(host, name):
     prompt = api(name)
-    inputs(prompt, "WanLocalModelLoader").update(inputs(api("wan_i2v_tiny"), "WanLocalModelLoader"))
+    inputs(prompt, "WanLocalModelLoader").update(
+        inputs(random_weights("wan_i2v"), "WanLocalModelLoader")
+    )
     for node in prompt.values():
         if node["class_type"] == "LoadImage":
             node["inputs"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
@@ -231,7 +230,9 @@ def test_every_i2v_graph_runs_with_the_tiny_models(host, name):
 
 def test_upsampling_can_be_switched_on_in_the_shipped_graph(host):
     prompt = switched_on(ui("wan_i2v"), api("wan_i2v"), host.object_info())
-    inputs(prompt, "WanLocalModelLoader").update(inputs(api("wan_i2v_tiny"), "WanLocalModelLoader"))
+    inputs(prompt, "WanLocalModelLoader").update(
+        inputs(random_weights("wan_i2v"), "WanLocalModelLoader")
+    )
     inputs(prompt, "LoadImage")["image"] = host.put_input(ROOT / "assets" / "sample.png")
     inputs(prompt, "WanLocalImageToVideo").update(width=96, height=64, num_frames=5)
     inputs(prompt, "WanLocalSampler").update(num_inference_steps=2, seed=131)

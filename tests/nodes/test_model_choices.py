@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from shipped_graphs import random_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = "WanLocalModelLoader"
@@ -93,7 +94,7 @@ def test_empty_folders_say_what_to_put_there(stand_in, monkeypatch):
 
 @pytest.fixture
 def prompt(host):
-    prompt = json.loads((ROOT / "workflows/api/wan_i2v_tiny.json").read_text("utf8"))
+    prompt = random_weights("wan_i2v")
     nodes = {node["class_type"]: node["inputs"] for node in prompt.values()}
     nodes["LoadImage"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
     nodes["WanLocalImageToVideo"].update(width=96, height=64, num_frames=5)
@@ -165,7 +166,7 @@ def test_with_download_what_is_missing_is_fetched(stand_in, tiny, monkeypatch):
         hub.files[file.repository, file.path] = path.read_bytes()
         made.append(stand_in.models_dir / file.folder / file.name)
     monkeypatch.setattr(models, "download", partial(download, endpoint=hub.url))
-    prompt = json.loads((ROOT / "workflows/api/wan_i2v_tiny.json").read_text("utf8"))
+    prompt = random_weights("wan_i2v")
     nodes = {node["class_type"]: node["inputs"] for node in prompt.values()}
     nodes["LoadImage"]["image"] = stand_in.put_input(ROOT / "assets" / "sample.png")
     nodes["WanLocalImageToVideo"].update(width=96, height=64, num_frames=5)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from nodes.test_animate_graphs import api, inputs, node_id, run, watch
+from nodes.test_animate_graphs import inputs, node_id, run, watch
 from puppet_video import write_video
+from shipped_graphs import random_weights
 from wan_local.wan.preprocess.video import read_video
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets
 
@@ -36,7 +37,7 @@ def test_real_footage_is_animated_and_replaced_in(host, tmp_path, mode):
     frames, _ = with_puppet(video)
     rate = round(float(video.source_fps))
     path = write_video(tmp_path / f"{mode}.mp4", frames, rate, sound=True)
-    prompt = api(f"wan_{mode}_tiny")
+    prompt = random_weights(f"wan_{mode}")
     sample = node_id(prompt, "WanLocalSample")
     prompt["picture"] = {
         "class_type": "LoadImage",
