@@ -269,7 +269,7 @@ def _pose_graph(number: int) -> Graph:
     )  # fmt: skip
 
 
-_SMALL = {"is_mini": True, "size": (80, 112), "fps": 8, "clip_len": 17, "steps": 10}
+_SMALL = {"is_mini": True, "size": (80, 112), "fps": 16, "clip_len": 17, "steps": 10}
 ANIMATE_GRAPHS = (
     _graph(5, _Animate("wan_animation"), _ANIMATION_NOTE),
     _graph(6, _Animate("wan_animation_mini", **_SMALL), _MINI_NOTE),

@@ -29,7 +29,7 @@ from .data import PORTRAIT
 from .puppets import random_colours, random_puppet
 
 Array = np.ndarray
-_LARGE, _RATE = 4, 8
+_LARGE, _RATE = 4, 16
 _BLUE = 110  # head and hands alone are bluer
 _FEWEST_PIXELS = 6
 
@@ -66,7 +66,7 @@ def try_figure(model: WanModel, mode: str, seed: int, frames: int = 29) -> Figur
     generator = np.random.default_rng(seed)
     driver = random_puppet(generator)
     colours = [tuple(int(v) for v in c) for c in random_colours(generator)]
-    dressed = replace(driver, **dict(zip(("shirt", "sleeves", "trousers", "shoes"), colours)))
+    dressed = replace(driver, **dict(zip(("shirt", "sleeves", "trousers", "shoes"), colours, strict=True)))
     scene, own = (tuple(int(v) for v in c) for c in random_colours(generator)[:2])
     driving = _drawn(driver, scene, frames)
     picture = _drawn(dressed, own, 1)[0]

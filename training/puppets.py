@@ -91,7 +91,7 @@ def random_puppet(generator: np.random.Generator) -> Puppet:
         thigh=around(plain.thigh, 0.1),
         shin=around(plain.shin, 0.1),
         head=around(plain.head),
-        speed=float(generator.uniform(0.5, 1.4)),
+        speed=float(generator.uniform(0.4, 1.1)),
     )
 
 
@@ -116,7 +116,7 @@ def random_background(generator: np.random.Generator, width: int, height: int) -
     return np.broadcast_to(above + share * (below - above), (height, width, 3)).copy()
 
 
-def draw_figure(puppet: Puppet, frames: int, width: int, height: int, fps: float = 8.0) -> Figure:
+def draw_figure(puppet: Puppet, frames: int, width: int, height: int, fps: float = 16.0) -> Figure:
     """Draw a figure's motion.
 
     Args:
