@@ -99,7 +99,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(fill(Path(folder), options.tasks))
-        command = [sys.executable, "-m", "wan", "serve", "--port", "0", "--data", folder]
+        command = [sys.executable, "-m", "wan", "serve", "--models", "tiny", "--port", "0"]
+        command += ["--data", folder]
         environment = {**os.environ, "WAN_LOCAL_API_KEY": KEY}
         server = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True

@@ -106,7 +106,8 @@ def animate_arguments(out, **inputs):
         **inputs,
     }
     pairs = [p for name, value in values.items() for p in ("--input", f"{name}={value}")]
-    return ["run", "wan-2-2-animate-v2v", *pairs, "--out", str(out), "--device", "cpu"]
+    app = ["run", "wan-2-2-animate-v2v", "--models", "tiny"]
+    return [*app, *pairs, "--out", str(out), "--device", "cpu"]
 
 
 @pytest.mark.parametrize("mode", ["animation", "replacement"])
@@ -126,6 +127,28 @@ def test_an_animation_keeps_length_rate_and_sound_of_the_driving_video(caches, t
     # From clip to clip the picture changes no more than within one.
     changes = [abs(a.astype(int) - b).mean() for a, b in pairwise(frames)]
     assert changes[8] <= 1.5 * np.median(changes)
+
+
+def test_where_no_weights_are_named_the_miniature_runs(caches, tmp_path):
+    given = [f"input_image={ROOT / 'assets' / 'scene.png'}", "prompt=red circle moves up fast"]
+    pairs = [part for pair in given for part in ("--input", pair)]
+    done = run(caches, "run", "wan2-1-i2v", *pairs, "--out", tmp_path / "a.mkv")
+    assert done.returncode == 0, done.stderr
+    _, facts, notice = done.stdout.splitlines()
+    assert "64x64, 17 frames at 8 fps" in facts
+    assert "miniature" in notice and "no measure of Wan's quality" in notice
+    assert "noise" not in notice
+    with av.open(str(tmp_path / "a.mkv")) as video:
+        frames = [f.to_ndarray(format="rgb24").astype(int) for f in video.decode(video=0)]
+    red = [np.argwhere((f[..., 0] > 150) & (f[..., 1] < 110)).mean(0) for f in frames]
+    assert red[0][0] - red[-1][0] > 10 and abs(red[0][1] - red[-1][1]) < 5
+
+
+def test_help_tells_the_miniatures_defaults(here, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "wan2-1-i2v", "--help"])
+    small = capsys.readouterr().out.partition("with --models mini:")[2]
+    assert "size: default 64x64" in small and "num_frames: default 17" in small
 
 
 def test_two_processes_write_the_same_bytes(caches, tmp_path):

@@ -66,7 +66,9 @@ def try_figure(model: WanModel, mode: str, seed: int, frames: int = 29) -> Figur
     generator = np.random.default_rng(seed)
     driver = random_puppet(generator)
     colours = [tuple(int(v) for v in c) for c in random_colours(generator)]
-    dressed = replace(driver, **dict(zip(("shirt", "sleeves", "trousers", "shoes"), colours, strict=True)))
+    dressed = replace(
+        driver, **dict(zip(("shirt", "sleeves", "trousers", "shoes"), colours, strict=True))
+    )
     scene, own = (tuple(int(v) for v in c) for c in random_colours(generator)[:2])
     driving = _drawn(driver, scene, frames)
     picture = _drawn(dressed, own, 1)[0]

@@ -129,8 +129,11 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     is_local = _is_loopback(options.host)
     settings = Settings(data, listens_on_loopback=is_local)
     apps = [adapted(options.models, app) for app in APPS.values()]
-    expect = None if find_miniature(options.models) else _expect_weights(options.models)
-    executor = WorkerExecutor(options.models, options.device, options.offload, expect=expect)
+    models, expect = options.models, None
+    if find_miniature(models) is None:
+        models = str(Path(models).resolve())
+        expect = _expect_weights(models)
+    executor = WorkerExecutor(models, options.device, options.offload, expect=expect)
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()
     app.router.add_routes(service.routes())

@@ -28,7 +28,18 @@ class ServeProcess:
         self.start()
 
     def start(self):
-        command = [sys.executable, "-m", "wan", "serve", "--port", "0", "--data", str(self.data)]
+        command = [
+            sys.executable,
+            "-m",
+            "wan",
+            "serve",
+            "--models",
+            "tiny",
+            "--port",
+            "0",
+            "--data",
+            str(self.data),
+        ]
         environment = {**os.environ, "WAN_LOCAL_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WanError
-from ..miniatures import find_miniature
 from .executor import Job, Listener, Outcome
 from .problems import ApiError
 from .statuses import Status
@@ -30,7 +29,7 @@ class WorkerExecutor:
     """Runs jobs in `python -m wan worker`; a crash there is the end of that job and nothing else.
 
     Args:
-        models: "mini", "tiny" or a folder of weights.
+        models: "mini", "tiny" or the whole path of a folder of weights.
         device: "auto" or a torch device.
         offload: what leaves the device in every job; None: as each job says.
         grace: seconds between asking a job to stop and killing its process.
@@ -46,8 +45,6 @@ class WorkerExecutor:
         grace: float = _GRACE,
         expect: Callable[[Job], None] | None = None,
     ) -> None:
-        if find_miniature(models) is None:
-            models = str(Path(models).resolve())
         self._command = [sys.executable, "-m", "wan", "worker", "--models", models]
         self._command += ["--device", device]
         self._command += ["--offload", offload] if offload else []
