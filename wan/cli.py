@@ -201,10 +201,10 @@ def _run(options: argparse.Namespace) -> int:
         f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "
         f"made in {time.monotonic() - started:.1f} s"
     )
-    if result.is_miniature:
+    if result.notice:
         is_random = options.models == miniatures.TINY
         print(
-            miniatures.NOTICE + (" Its weights are random: noise by nature." if is_random else "")
+            result.notice + (" Its weights are random: noise by nature." if is_random else "")
         )
     return 0
 

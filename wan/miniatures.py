@@ -15,15 +15,13 @@ from typing import Any
 from .load.catalog import VARIANTS
 from .load.files import ModelFiles, find_files
 from .params import App
-from .payloads import Variant
+from .payloads import MINIATURE_NOTICE, Variant
 from .tiny import MINIMUMS, default_folder, ensure_tiny, tiny_files, tiny_rife_folder
 
 MINI, TINY = "mini", "tiny"
 DEFAULT = MINI
 """What is used where nothing is named."""
 CHOICES = f"{MINI}|{TINY}|DIR"
-NOTICE = "Made by a miniature, to try the pack: this is no measure of Wan's quality."
-"""Said wherever its results are shown."""
 MINI_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "wan-mini"
 _FOLDERS = {Variant.I2V: "i2v", Variant.ANIMATE: "animate"}
 _LORAS = "loras"
@@ -62,7 +60,7 @@ class Miniature:
     def adapt(self, app: App) -> App:
         """An app with this miniature's defaults, and its page's ranges widened downward."""
         limits = self._limits(app)
-        return app.adapted(limits.defaults, limits.minimums, f"{app.summary} {NOTICE}")
+        return app.adapted(limits.defaults, limits.minimums, f"{app.summary} {MINIATURE_NOTICE}")
 
     def _limits(self, app: App) -> Limits:
         if self.name == TINY:

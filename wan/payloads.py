@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .residency import Part
 
 
+MINIATURE_NOTICE = "Made by a miniature, to try the pack: this is no measure of Wan's quality."
+
+
 class Variant(str, Enum):
     """Kind of Wan transformer, read from its weights."""
 
@@ -54,6 +57,11 @@ class WanModel:
     """Whether it is too small to be one of the real models: something to try the pack with."""
     identity: tuple[Any, ...] = ()
     """What the files were when they were found: equal only if they are."""
+
+    @property
+    def notice(self) -> str:
+        """Said wherever its results are shown; "" of the real models."""
+        return MINIATURE_NOTICE if self.is_miniature else ""
 
 
 def expect_animate(model: WanModel) -> None:

@@ -10,7 +10,6 @@ from wan_local.nodes.service.apps import AppGraphs
 from wan_local.wan.cli import _parser
 from wan_local.wan.miniatures import (
     MINI,
-    NOTICE,
     TINY,
     Miniature,
     adapted,
@@ -18,7 +17,7 @@ from wan_local.wan.miniatures import (
     read_limits,
 )
 from wan_local.wan.params import ANIMATE_APP, APPS, I2V_APP, validate
-from wan_local.wan.payloads import Variant
+from wan_local.wan.payloads import MINIATURE_NOTICE, Variant
 from wan_local.wan.service.catalog import catalog_app
 
 SMALL = {"resolution_width": 64, "resolution_height": 64}
@@ -59,9 +58,9 @@ def test_animation_may_be_as_small_as_64_pixels():
 
 @pytest.mark.parametrize("app", APPS.values(), ids=lambda app: app.name)
 def test_its_pages_say_what_it_is(app):
-    assert catalog_app(adapted(MINI, app)).as_json()["description"].endswith(NOTICE)
+    assert catalog_app(adapted(MINI, app)).as_json()["description"].endswith(MINIATURE_NOTICE)
     in_comfyui = {own.name: own for own in AppGraphs(Miniature(MINI)).own()}
-    assert in_comfyui[app.name].summary.endswith(NOTICE)
+    assert in_comfyui[app.name].summary.endswith(MINIATURE_NOTICE)
     assert adapted("/a/folder", app) is app and AppGraphs().own()[0].summary == I2V_APP.summary
 
 
@@ -92,3 +91,27 @@ def test_the_small_twins_of_the_graphs_load_it(graph, variant):
     assert name == node_models.miniature_option(MINI, variant)
     found = node_models.find_model_files(name, *["auto"] * 3)
     assert found == Miniature(MINI).files(variant)
+
+
+def test_a_run_says_what_it_is_last():
+    """Which in ComfyUI is the text that stays under the sampler."""
+    from mini_runs import PLAIN, picture, scenes
+    from wan_local.wan.encode.condition import condition_on_image
+    from wan_local.wan.encode.prompt import encode_prompts
+    from wan_local.wan.progress import Silent
+    from wan_local.wan.sample.video import sample_video
+
+    class Notes(Silent):
+        """Keeps what is noted."""
+
+        def __init__(self):
+            self.said = []
+
+        def note(self, text):
+            self.said.append(text)
+
+    notes, scene = Notes(), scenes(1)[0]
+    condition = condition_on_image(model(), picture(scene), 64, 64, 5, notes)
+    text = encode_prompts(model(), scene.caption, "", notes)
+    sample_video(model(), text, condition, replace(PLAIN, steps=1), notes)
+    assert notes.said[-1].endswith(MINIATURE_NOTICE)

@@ -133,6 +133,8 @@ def animate(
         if places is None or places.kept is None:
             store.discard()
         raise
+    if model.notice:
+        reporter.note(model.notice)
     count = sum(clip.kept for clip in plan)
     return Animation(store, seed, count, condition.width, condition.height)
 

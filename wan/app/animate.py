@@ -91,7 +91,7 @@ def run_animate(
     written = write_video(out, made.frames(), fps, audio=audio, tags=tags, reporter=reporter)
     made.close()
     return RunResult(
-        out, made.width, made.height, written, float(fps), made.seed, model.is_miniature
+        out, made.width, made.height, written, float(fps), made.seed, model.notice
     )
 
 

@@ -77,7 +77,7 @@ def run_i2v(
     written = save_video(out, decoded, shape, values["fps"], upsampling, write, reporter)
     size = upsampling.size(condition.width, condition.height)
     fps = values["fps"] * upsampling.frame_factor
-    return RunResult(out, *size, written, fps, video.seed, model.is_miniature)
+    return RunResult(out, *size, written, fps, video.seed, model.notice)
 
 
 def sample_settings(values: Mapping[str, Any]) -> SampleSettings:

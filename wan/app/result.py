@@ -20,8 +20,8 @@ class RunResult:
     """Frames per second of the file."""
     seed: int
     """The seed that was used, drawn or given."""
-    is_miniature: bool
-    """Made by a model to try the pack with, which is no measure of Wan's quality."""
+    notice: str
+    """To be shown with it: see `WanModel.notice`."""
 
     @property
     def seconds(self) -> float:

@@ -56,7 +56,7 @@ def sample_video(
             return denoise(run, noise, solver), describe_run(run, kernel)
 
     latents, report = work.within_memory(sample, reporter)
-    reporter.note(report.describe())
+    reporter.note(f"{report.describe()} {model.notice}".rstrip())
     return VideoLatents(latents, condition.num_frames, seed, report)
 
 
