@@ -34,30 +34,8 @@ def tokenizer_json(words: Sequence[str] = ()) -> str:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": index,
-                "content": piece,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for index, piece in enumerate(_SPECIAL)
-        ]
-        + [
-            {
-                "id": len(vocabulary) + index,
-                "content": word,
-                "single_word": word.isascii(),
-                "lstrip": True,
-                "rstrip": False,
-                "normalized": False,
-                "special": False,
-            }
-            for index, word in enumerate(words)
-        ],
+        "added_tokens": [_added(piece, number) for number, piece in enumerate(_SPECIAL)]
+        + [_added(word, len(vocabulary) + number) for number, word in enumerate(words)],
         "normalizer": None,
         "pre_tokenizer": None,
         "post_processor": {
@@ -89,6 +67,20 @@ def tokenizer_json(words: Sequence[str] = ()) -> str:
         },
     }
     return json.dumps(document, indent=1)
+
+
+def _added(piece: str, number: int) -> dict[str, Any]:
+    is_special = piece in _SPECIAL
+    return {
+        "id": number,
+        "content": piece,
+        # a whole word, with the space in front of it
+        "single_word": not is_special and piece.isascii(),
+        "lstrip": not is_special,
+        "rstrip": False,
+        "normalized": False,
+        "special": is_special,
+    }
 
 
 def sentencepiece_model() -> bytes:
