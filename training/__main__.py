@@ -14,11 +14,20 @@ from .stages import (
     Workshop,
     train_animation,
     train_autoencoder,
+    train_decoder,
     train_image_to_video,
     train_lora,
 )
 
-_MINUTES = {"scenes": 48, "figures": 48, "image-to-video": 40, "animation": 40, "lora": 4}
+_MINUTES = {
+    "scenes": 48,
+    "figures": 62,
+    "decoder-scenes": 15,
+    "decoder-figures": 15,
+    "image-to-video": 40,
+    "animation": 40,
+    "lora": 4,
+}
 _FINISHING = ("assemble", "sheets")
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -42,6 +51,9 @@ def main() -> None:
     shop = Workshop(options.folder, options.scale, compiled=options.compile)
     if options.stage in _FINISHING:
         _finish(shop, options.stage, _ASSETS / "wan-mini")
+    elif options.stage.startswith("decoder-"):
+        kind = options.stage.removeprefix("decoder-")
+        print(train_decoder(shop, kind, seconds, options.steps))
     elif options.stage in AUTOENCODERS:
         print(train_autoencoder(shop, options.stage, seconds, options.steps))
     else:

@@ -116,6 +116,30 @@ def train(run: Run, videos: Videos) -> nn.Module:
     return course.smoothed()
 
 
+def train_decoder(run: Run, vae: nn.Module, videos: Videos) -> nn.Module:
+    """Let the decoder alone go on, so that latents stay what they are.
+
+    Args:
+        run: see there.
+        vae: trained, its statistics folded in.
+        videos: as for `train`.
+    """
+    vae.requires_grad_(False)
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+    course = Course(run, vae, LEARNING_RATE / 2, betas=(0.9, 0.99), warm_up=50, decay=0.995)
+    generator = np.random.default_rng(run.seed + course.step + 1)
+    torch.manual_seed(run.seed + course.step + 1)
+    for _ in course.steps():
+        clip = _batch(videos, generator, 1.0).contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = _loss(vae, clip)
+        course.learn(loss)
+        if course.is_time_to_look():
+            course.note("psnr", measure(course.smoothed(), videos, 16))
+    return course.smoothed()
+
+
 def _loss(vae: nn.Module, clip: Tensor) -> Tensor:
     mean, log_variance = encode(vae, clip)
     log_variance = log_variance.float().clamp(-20, 5)

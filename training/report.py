@@ -75,6 +75,8 @@ def _logged(log: Path) -> dict[str, Any]:
     prefixes = {
         "vae-scenes": "vae",
         "vae-figures": "figures",
+        "decoder-scenes": "decoder",
+        "decoder-figures": "figures_decoder",
         "image-to-video": "i2v",
         "animation": "animate",
         "lora": "lora",

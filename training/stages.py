@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,31 @@ def train_autoencoder(shop: Workshop, kind: str, seconds: float, max_steps: int)
     autoencoder.fold_statistics(vae, _latents(vae, videos, max(2, round(40 * shop.scale))))
     target = shop.folder / name
     autoencoder.save(vae, target)
-    unseen = shop.videos(kind) if kind == "scenes" else FigureVideos(shop.figures(SQUARE, True))
-    quality = autoencoder.measure(open_autoencoder(target), unseen, max(2, round(64 * shop.scale)))
-    log.info("%s: %.2f dB on unseen clips", name, quality)
+    log.info("%s: %.2f dB on unseen clips", name, _quality(shop, kind))
     return target
+
+
+def train_decoder(shop: Workshop, kind: str, seconds: float, max_steps: int) -> Path:
+    """Sharpen a trained autoencoder without touching its latents; transformers stay valid.
+
+    Returns:
+        The `vae` folder, written anew.
+    """
+    target = shop.folder / f"vae-{kind}"
+    run = shop.run(f"decoder-{kind}", seconds, max_steps)
+    begun = target.with_suffix(".begun")  # what an interrupted run began with
+    if not begun.is_dir():
+        shutil.copytree(target, begun)
+    learned = autoencoder.train_decoder(run, open_autoencoder(begun), shop.videos(kind))
+    autoencoder.save(learned, target)
+    log.info("decoder-%s: %.2f dB", kind, _quality(shop, kind))
+    return target
+
+
+def _quality(shop: Workshop, kind: str) -> float:
+    unseen = shop.videos(kind) if kind == "scenes" else FigureVideos(shop.figures(SQUARE, True))
+    vae = open_autoencoder(shop.folder / f"vae-{kind}")
+    return autoencoder.measure(vae, unseen, max(2, round(64 * shop.scale)))
 
 
 def _latents(vae: nn.Module, videos: Videos, batches: int) -> Iterator[Tensor]:

@@ -26,7 +26,7 @@ def cut(path, size=200):
 @pytest.mark.parametrize("layout", ["diffusers", "comfyui"])
 def test_model_of_each_kind_is_found_and_loads(tiny, layout, variant):
     model = load_model(find_files(tiny / layout, variant), CPU)
-    assert (model.variant, model.is_tiny) == (variant, True)
+    assert (model.variant, model.is_miniature) == (variant, True)
     assert model.config["in_channels"] == 36
     assert not model.transformer.is_loaded
     with model.transformer.on_device() as transformer, model.vae.on_device() as vae:
