@@ -10,7 +10,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("scenes", "figures", "image-to-video", "animation", "lora")
+STAGES = ("scenes", "figures", "decoder-scenes", "image-to-video", "animation", "lora")
+
+LOGGED = ("vae-scenes", "vae-figures", "decoder-scenes", "image-to-video", "animation", "lora")
 
 
 def train(folder, stage, steps):
@@ -31,7 +33,7 @@ def trained(tmp_path_factory):
 
 
 def test_each_stage_logs_and_keeps_a_checkpoint(trained):
-    for name in ("vae-scenes", "vae-figures", "image-to-video", "animation", "lora"):
+    for name in LOGGED:
         assert torch.load(trained / f"{name}.pt", weights_only=True)["step"] == 2
     logged = {json.loads(line)["run"] for line in (trained / "log.jsonl").read_text().splitlines()}
     assert len(logged) == len(STAGES)
