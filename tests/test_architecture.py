@@ -65,7 +65,9 @@ def test_imports_go_one_way(path):
     for level, name in imports(path):
         if level == 0:
             assert parts[0] != "wan" or name.split(".")[0] not in HOST, name
-            assert name.split(".")[0] not in {"wan", "nodes", "training"}, "imports inside are relative"
+            assert name.split(".")[0] not in {"wan", "nodes", "training"}, (
+                "imports inside are relative"
+            )
             continue
         reached = target(path, level, name)
         if parts[0] == "wan":

@@ -203,9 +203,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     if result.notice:
         is_random = options.models == miniatures.TINY
-        print(
-            result.notice + (" Its weights are random: noise by nature." if is_random else "")
-        )
+        print(result.notice + (" Its weights are random: noise by nature." if is_random else ""))
     return 0
 
 

@@ -90,9 +90,7 @@ def run_animate(
     tags = run_tags(ANIMATE_APP, values, made.seed) if around.embeds_metadata else None
     written = write_video(out, made.frames(), fps, audio=audio, tags=tags, reporter=reporter)
     made.close()
-    return RunResult(
-        out, made.width, made.height, written, float(fps), made.seed, model.notice
-    )
+    return RunResult(out, made.width, made.height, written, float(fps), made.seed, model.notice)
 
 
 def animate_settings(values: Mapping[str, Any]) -> AnimateSettings:
