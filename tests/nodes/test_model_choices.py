@@ -85,7 +85,7 @@ def test_empty_folders_say_what_to_put_there(stand_in, monkeypatch):
         "image_encoder": "clip_vision_h.safetensors into models/clip_vision",
     }.items():
         assert f"(none found: put {text})" in models.listed(widget)
-    assert models.default_model().startswith("tiny")
+    assert models.default_model().startswith("mini")
     for name in models.listed("model"):
         if name.startswith("("):
             with pytest.raises(models.MissingFileError, match="none found: put"):
