@@ -33,6 +33,8 @@ _COLOURINGS = 3
 """Of each stretch of motion: an animation, a replacement, and one of either."""
 _CARRIED = (0, 1, 5)
 _EMPTY = 0.1
+_SAME_SIZE = 0.4
+"""Share of driving videos that are as large as the result."""
 _BATCH = 16
 
 
@@ -166,7 +168,8 @@ def _paint_and_encode(
     faces = torch.from_numpy(figure.faces).permute(0, 3, 1, 2).float() / 127.5 - 1
     motion = motion_encoder(faces)[None]
     samples = [_paint(kind, figure, other, generator, is_new) for is_new in (True, False, None)]
-    clips = [to_tensor(figure.skeletons)]
+    scale = 1.0 if generator.random() < _SAME_SIZE else generator.uniform(2, 5)
+    clips = [to_tensor(figure.poses(scale))]
     for sample in samples:
         clips += [sample.target, sample.given]
     pose, *encoded = normalised(vae, torch.cat(clips)).split(1)

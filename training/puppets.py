@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wan.media.resize import letterbox
 from wan.preprocess.pose.face import crop_faces, find_faces
 from wan.preprocess.pose.keypoints import PoseTrack, build_track
 from wan.preprocess.pose.skeleton import draw_track
@@ -65,6 +66,17 @@ class Figure:
         picture = self.fixed + shares[..., :4] @ colours.astype(np.float32)
         picture += shares[..., 4:] * background
         return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+
+    def poses(self, scale: float = 1.0) -> Array:
+        """The skeleton as the pack draws it, [T, H, W, 3] uint8.
+
+        Args:
+            scale: how many times larger the driving video is. The skeleton is drawn in its size
+                and shrunk without averaging, so that its lines become thin.
+        """
+        height, width = self.fixed.shape[1:3]
+        drawn = _track(self.points * scale, round(width * scale), round(height * scale))
+        return np.stack([letterbox(frame, width, height) for frame in draw_track(drawn)])
 
     @property
     def silhouettes(self) -> Array:
