@@ -35,7 +35,7 @@ _SMALL = 0.1
 _FEW_NOISE = -7.0  # log-variance of the latents
 _CROPS = 0.25  # share of the time in which small pieces around the sprite are learnt from
 _ZEROED = 0.2  # share of clips that are black but for their first frame, as conditions are
-_EDGE_WEIGHT, _EDGE_PIXELS, _EDGE_CONTRAST = 1.5, 5, 0.25
+_EDGE_WEIGHT, _EDGE_PIXELS, _EDGE_CONTRAST = 2.5, 5, 0.25
 
 
 def make() -> nn.Module:
@@ -154,12 +154,14 @@ def _loss(vae: nn.Module, clip: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _edges(clip: Tensor) -> Tensor:
-    """[B, 1, T, H, W]: more where neighbouring pixels differ, which is where shapes are told."""
-    grey = clip.mean(1, keepdim=True)
+    """[B, 1, T, H, W]: more where neighbouring pixels differ, which is where shapes are told.
+
+    In any colour: by brightness alone, green shapes would have no edges and stay blurred.
+    """
     size, pad = (1, _EDGE_PIXELS, _EDGE_PIXELS), (0, _EDGE_PIXELS // 2, _EDGE_PIXELS // 2)
-    high = functional.max_pool3d(grey, size, 1, pad)
-    low = -functional.max_pool3d(-grey, size, 1, pad)
-    return 1 + _EDGE_WEIGHT * ((high - low) > _EDGE_CONTRAST)
+    high = functional.max_pool3d(clip, size, 1, pad)
+    low = -functional.max_pool3d(-clip, size, 1, pad)
+    return 1 + _EDGE_WEIGHT * ((high - low).amax(1, keepdim=True) > _EDGE_CONTRAST)
 
 
 def _batch(videos: Videos, generator: np.random.Generator, progress: float) -> Tensor:

@@ -82,7 +82,11 @@ class Scene:
 
 
 def draw_scene(
-    generator: np.random.Generator, frames: int = 9, side: int = 64, vague: float = 0.08
+    generator: np.random.Generator,
+    frames: int = 9,
+    side: int = 64,
+    vague: float = 0.08,
+    contrast: float = 0.0,
 ) -> Scene:
     """A scene by chance.
 
@@ -91,6 +95,8 @@ def draw_scene(
         frames: of the video.
         side: of its pictures, pixels.
         vague: share of captions with more than one right answer.
+        contrast: by how much sprites stand out from the background, at least: levels of 255, mean
+            of the three colours.
     """
     colours = generator.permutation(list(COLOURS))
     moving = _sprite(generator, str(colours[0]), 0.5, 0.5, 0.13)
@@ -99,19 +105,13 @@ def draw_scene(
         angle = generator.uniform(0, 2 * math.pi)
         x, y = 0.5 + 0.36 * math.cos(angle), 0.5 + 0.36 * math.sin(angle)
         sprites = (_sprite(generator, str(colours[1]), x, y, 0.0), moving)
-    return with_motion(
-        generator,
-        Scene(
-            sprites,
-            "",
-            str(generator.choice(BACKGROUNDS)),
-            (_tone(generator), _tone(generator)),
-            generator.uniform(0.45, 0.75),
-            frames,
-            side,
-        ),
-        vague,
-    )
+    background = str(generator.choice(BACKGROUNDS))
+    tones = _tone(generator), _tone(generator)
+    while min(_apart(COLOURS[s.colour], tone) for s in sprites for tone in tones) < contrast:
+        tones = _tone(generator), _tone(generator)
+    horizon = generator.uniform(0.45, 0.75)
+    scene = Scene(sprites, "", background, tones, horizon, frames, side)
+    return with_motion(generator, scene, vague)
 
 
 def with_motion(generator: np.random.Generator, scene: Scene, vague: float = 0.0) -> Scene:
@@ -184,6 +184,10 @@ def _sprite(
 def _tone(generator: np.random.Generator) -> tuple[int, int, int]:
     red, green, blue = (int(v) for v in generator.integers(20, 150, 3))
     return red, green, blue
+
+
+def _apart(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True)) / 3
 
 
 def _background(scene: Scene, rows: Array) -> Array:

@@ -30,6 +30,8 @@ SETTINGS = SampleSettings(
 )
 UNSEEN = 70_000
 """Seeds from here on are in no training."""
+CONTRAST = 50
+"""Levels of 255, see `draw_scene`."""
 
 
 def open_model(folder: Path) -> WanModel:
@@ -38,14 +40,19 @@ def open_model(folder: Path) -> WanModel:
 
 
 def scenes(count: int, seed: int = UNSEEN, **facts: int) -> list[Scene]:
-    """Unseen scenes whose captions have one right answer.
+    """Unseen scenes whose captions have one right answer, and whose sprites stand out.
+
+    What a sprite of its background's colour does can be seen by nobody.
 
     Args:
         count: how many.
         seed: of the first.
         facts: frames or side of all.
     """
-    return [draw_scene(np.random.default_rng(seed + n), vague=0, **facts) for n in range(count)]
+    return [
+        draw_scene(np.random.default_rng(seed + n), vague=0, contrast=CONTRAST, **facts)
+        for n in range(count)
+    ]
 
 
 def run(

@@ -56,7 +56,7 @@ def model(variant=Variant.I2V):
 def scenes(count, first=0, **facts):
     """Scenes whose captions have one right answer."""
     generators = (np.random.default_rng(UNSEEN + first + n) for n in range(count))
-    return [draw_scene(generator, vague=0, **facts) for generator in generators]
+    return [draw_scene(generator, vague=0, contrast=50, **facts) for generator in generators]
 
 
 def wanted(scene):
