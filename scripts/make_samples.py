@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from training.puppets import RIM  # noqa: E402
 from training.scenes import Scene, Sprite, render  # noqa: E402
 from wan.media.sound import Audio  # noqa: E402
 from wan.save.video import write_video  # noqa: E402
@@ -19,8 +20,9 @@ from wan.tiny.puppet import Puppet, PuppetVideo, draw_puppets  # noqa: E402
 
 ASSETS = ROOT / "assets"
 FPS, SECONDS, RATE = 16, 3, 44_100
-DANCER = Puppet(speed=1.0)
+DANCER = Puppet(speed=1.0, rim=RIM)
 CHARACTER = Puppet(
+    rim=RIM,
     shoulders=0.24,
     torso=0.24,
     head=0.1,

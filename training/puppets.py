@@ -17,6 +17,8 @@ from wan.preprocess.pose.skeleton import draw_track
 from wan.tiny.puppet import FREE_BLUE, Puppet, draw_puppets
 
 Array = np.ndarray
+RIM = 0.018
+"""Width of the outlines, so that the tiny detector sees figures of 80 x 112 pixels."""
 GARMENTS = ("shirt", "sleeves", "trousers", "shoes")
 _DRAWN = 5  # times the side: the figure is drawn large, and shrunk, for soft edges
 _FACE = 64  # side of a face for the motion encoder
@@ -103,6 +105,7 @@ def random_puppet(generator: np.random.Generator) -> Puppet:
         thigh=around(plain.thigh, 0.1),
         shin=around(plain.shin, 0.1),
         head=around(plain.head),
+        rim=RIM,
         speed=float(generator.uniform(0.4, 1.1)),
     )
 

@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 WIDTH, HEIGHT, TIMES = 80, 112, 4
 FRAMES, RATE = 29, 16  # two clips of 17 frames
-DRIVER = Puppet(height=0.83, arm=0.165, hips=0.14, speed=0.9, x=0.47)
+DRIVER = Puppet(rim=0.018, height=0.83, arm=0.165, hips=0.14, speed=0.9, x=0.47)
 COLOURS = {
     "shirt": (40, 90, 30),
     "sleeves": (205, 190, 25),

@@ -79,6 +79,8 @@ class Puppet:
     shoes: Colour = (110, 60, 20)
     outline: int = 0
     """Which of `OUTLINES`; people in one video need different ones."""
+    rim: float = 0.008
+    """Width of the outline. The tiny detector sees small pictures of figures with broad ones."""
     speed: float = 1.0
     """Steps a second."""
     walk: float = 0.0
@@ -189,8 +191,8 @@ def _pose(puppet: Puppet, seconds: float, width: int, height: int) -> _Pose:
     return _Pose(points, patches, size)
 
 
-_SPOT = 0.026  # radius of a joint's spot, and below of limbs and outline, in figure heights
-_LIMB, _OUTLINE = 0.028, 0.008
+_SPOT = 0.026  # radius of a joint's spot, and below of limbs, in figure heights
+_LIMB = 0.028
 _FADE = 24  # blue at a spot's rim: softer edges are found more exactly
 
 
@@ -208,7 +210,7 @@ def _draw(frame: Array, puppet: Puppet, pose: _Pose) -> Array:
     for name, (middle, _, radius) in pose.patches.items():
         bones.append((middle, middle, radius, puppet.shoes if "foot" in name else puppet.sleeves))
     silhouette = np.zeros(frame.shape[:2], bool)
-    margin = max(_OUTLINE * size, 2.5)
+    margin = max(puppet.rim * size, 2.5)
     for start, end, radius, _ in bones:
         window, inside = _capsule(frame.shape, start, end, radius + margin)
         silhouette[window] |= inside
