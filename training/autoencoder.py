@@ -18,18 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wan.tiny.configs import VAE
+
 from .data import Videos, to_tensor
 from .loop import Course, Run
 
-CONFIG: dict[str, Any] = {
-    "base_dim": 16,
-    "z_dim": 16,
-    "dim_mult": [1, 2, 3, 3],
-    "num_res_blocks": 2,
-    "attn_scales": [],
-    "temperal_downsample": [False, True, True],
-    "dropout": 0.0,
-}
+CONFIG: dict[str, Any] = VAE | {"base_dim": 16, "dim_mult": [1, 2, 3, 3]}
 LEARNING_RATE = 1.2e-3
 _SMALL = 0.1
 _FEW_NOISE = -7.0  # log-variance of the latents

@@ -16,6 +16,7 @@ from wan.encode.image import squash
 from wan.encode.prompt import DEFAULT_NEGATIVE
 from wan.latents import latent_statistics
 from wan.payloads import Variant
+from wan.tiny.configs import TRANSFORMERS
 
 from . import autoencoder
 from .data import to_tensor
@@ -23,23 +24,14 @@ from .scenes import JUMP, TEMPLATES, Scene, draw_scene, moving_so, render, with_
 from .text import Texts
 from .transformer import Batch, mix
 
-CONFIG: dict[str, Any] = {
-    "patch_size": [1, 2, 2],
+CONFIG: dict[str, Any] = TRANSFORMERS[Variant.I2V] | {
     "num_attention_heads": 4,
     "attention_head_dim": 32,
-    "in_channels": 36,
-    "out_channels": 16,
     "text_dim": 64,
     "freq_dim": 256,
     "ffn_dim": 512,
     "num_layers": 4,
-    "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads",
-    "eps": 1e-6,
-    "image_dim": 32,
     "added_kv_proj_dim": 128,
-    "rope_max_seq_len": 1024,
-    "pos_embed_seq_len": None,
 }
 NO_END, OWN_END, LAST_END = "none", "own latent frame", "last frame"
 _EMPTY = 0.1  # share of captions that are left out, for guidance
