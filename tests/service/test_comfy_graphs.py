@@ -5,7 +5,10 @@ import copy
 import pytest
 from wan_local.nodes.service.choices import choose
 from wan_local.nodes.service.graphs import fill
+from wan_local.wan.miniatures import TINY, Miniature
 from wan_local.wan.params import ANIMATE_APP, APPS, I2V_APP, validate
+
+RANDOM = Miniature(TINY)
 
 I2V = {"prompt": "a cat", "input_image": "infsh/a.png", "seed": 1}
 ANIMATE = {"driving_video": "infsh/d.mp4", "reference_image": "infsh/r.png", "seed": 1}
@@ -76,7 +79,9 @@ def loras(stand_in):
 
 def filled(app, given, prefix="infsh/t/video"):
     values = validate(APPS[app], given)
-    files = choose(app, {**values, "use_flux": False} if app == ANIMATE_APP.name else values, True)
+    files = choose(
+        app, {**values, "use_flux": False} if app == ANIMATE_APP.name else values, RANDOM
+    )
     return fill(app, values, files, prefix)
 
 
@@ -143,7 +148,7 @@ def test_missing_weights_are_named_with_their_folder(no_weights):
 
     values = validate(I2V_APP, {**I2V, "temporal_upsampling": "rife2"})
     with pytest.raises(ApiError) as refused:
-        choose(I2V_APP.name, values, False)
+        choose(I2V_APP.name, values, None)
     problem = refused.value.as_json()
     assert problem["status"] == 412
     keys = {entry["key"]: entry["folder"] for entry in problem["errors"]}
@@ -151,7 +156,7 @@ def test_missing_weights_are_named_with_their_folder(no_weights):
     assert keys["rife_v4.26.safetensors"] == "models/frame_interpolation"
     values = validate(ANIMATE_APP, {**ANIMATE, "retarget_flag": True, "use_flux": True})
     with pytest.raises(ApiError) as refused:
-        choose(ANIMATE_APP.name, values, False)
+        choose(ANIMATE_APP.name, values, None)
     keys = {entry["key"] for entry in refused.value.as_json()["errors"]}
     assert {"yolov10m.onnx", "FLUX.1-Kontext-dev", "vitpose-l-wholebody.onnx"} <= keys
 
@@ -185,7 +190,7 @@ def weights(stand_in, tiny):
 def test_weights_are_chosen_by_what_they_are(weights):
     def model(app, **more):
         values = validate(APPS[app], {**GIVEN[app], **more})
-        return choose(app, values, False).model
+        return choose(app, values, None).model
 
     plain = model(I2V_APP.name)
     assert plain["model"] == "wan2.1_i2v_tiny.safetensors" and plain["vae"] == "auto"
@@ -204,7 +209,7 @@ def test_missing_encoders_are_named(weights):
     for path in (weights / "vae").iterdir():
         path.unlink()
     with pytest.raises(ApiError) as refused:
-        choose(I2V_APP.name, validate(I2V_APP, I2V), False)
+        choose(I2V_APP.name, validate(I2V_APP, I2V), None)
     assert [(e["key"], e["folder"]) for e in refused.value.errors] == [
         ("wan_2.1_vae.safetensors", "models/vae")
     ]

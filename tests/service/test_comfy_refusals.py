@@ -7,8 +7,11 @@ from wan_local.nodes.service.choices import choose
 from wan_local.nodes.service.graphs import Filled, fill
 from wan_local.nodes.service.outcome import error_line, outcome_of, refusal
 from wan_local.nodes.service.progress import NodeProgress, Speeds, describe
+from wan_local.wan.miniatures import TINY, Miniature
 from wan_local.wan.params import I2V_APP, validate
 from wan_local.wan.service.statuses import Status
+
+RANDOM = Miniature(TINY)
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -27,14 +30,18 @@ def refused(host, filled):
 
 def test_all_wrong_inputs_are_parameters(host, values):
     wrong = {**values, "size": "9008x9008", "num_inference_steps": 1000}
-    problem = refused(host, fill(I2V_APP.name, wrong, choose(I2V_APP.name, values, True), "infsh"))
+    problem = refused(
+        host, fill(I2V_APP.name, wrong, choose(I2V_APP.name, values, RANDOM), "infsh")
+    )
     assert problem["status"] == 422
     assert {error["field"] for error in problem["errors"]} == {"size", "num_inference_steps"}
 
 
 def test_a_lost_upload_is_told_by_its_parameter(host, values):
     wrong = {**values, "input_image": "infsh/gone.png"}
-    problem = refused(host, fill(I2V_APP.name, wrong, choose(I2V_APP.name, values, True), "infsh"))
+    problem = refused(
+        host, fill(I2V_APP.name, wrong, choose(I2V_APP.name, values, RANDOM), "infsh")
+    )
     assert [error["field"] for error in problem["errors"]] == ["input_image"]
 
 

@@ -9,9 +9,12 @@ from wan_local.nodes.service.choices import choose
 from wan_local.nodes.service.graphs import fill
 from wan_local.wan.app import Surroundings, run_animate, run_i2v
 from wan_local.wan.load.companions import Companions
+from wan_local.wan.miniatures import TINY, Miniature
 from wan_local.wan.params import ANIMATE_APP, I2V_APP, validate
 from wan_local.wan.progress import Silent
 from wan_local.wan.tiny import MINIMUMS, tiny_pose_files, tiny_rife_folder
+
+RANDOM = Miniature(TINY)
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LOSSLESS = "mkv FFV1 lossless"
@@ -31,7 +34,7 @@ def by_graph(host, app, values):
     for name in FILES:
         if given.get(name):
             given[name] = host.put_input(given[name], f"infsh/{Path(given[name]).name}")
-    filled = fill(app, given, choose(app, values, True), "infsh/same/video")
+    filled = fill(app, given, choose(app, values, RANDOM), "infsh/same/video")
     (save,) = filled.outputs.values()
     filled.graph[save]["inputs"]["format"] = LOSSLESS
     result = host.run(filled.graph)
