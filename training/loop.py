@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 _FLOOR = 0.02  # of the learning rate, at the end
 _LOOK_SECONDS = 90.0
+_LONGEST_STEP = 120.0  # seconds; what takes longer was a machine asleep, not computing
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class Course:
         self._path = run.folder / f"{run.name}.pt"
         if self._path.is_file():
             self._restore()
-        self._begin = time.monotonic() - self._spent
+        self._clock = time.monotonic()
 
     def steps(self) -> Iterator[float]:
         """One share 0..1 of the run's time per step, until it is over; then everything is kept."""
         while self.step < self._run.max_steps:
-            self._spent = time.monotonic() - self._begin
+            self._count_time()
             progress = self._spent / self._run.seconds
             if progress >= 1:
                 break
@@ -122,6 +123,11 @@ class Course:
     def smoothed(self) -> nn.Module:
         """The weights averaged over the last steps."""
         return self._smooth.eval()
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self._spent += min(now - self._clock, _LONGEST_STEP)
+        self._clock = now
 
     def _keep(self) -> None:
         state: dict[str, Any] = {
