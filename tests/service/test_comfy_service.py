@@ -14,6 +14,7 @@ import requests
 from host.fixtures import NO_CHECKOUT
 from host.hosts import find_checkouts
 from host.real_host import NODE_PREFIX, RealHost
+from serve_process import LONG
 
 inferencesh = pytest.importorskip("inferencesh")
 from inferencesh import inference  # noqa: E402
@@ -36,8 +37,8 @@ SMALL = {
     "seed": 11,
 }
 COMPLETED, FAILED, CANCELLED = 10, 11, 12
-LONG = 100
-"""Steps of a job that is still running when a test has looked at it."""
+STEPS = 100
+"""Enough of them to be seen one after the other."""
 
 
 class ServiceHost(RealHost):
@@ -200,7 +201,7 @@ def test_a_download_does_not_hold_up_the_answer_and_fails_the_task(comfy, client
 
 
 def test_progress_rises_and_a_preview_is_there(comfy, client, picture):
-    task_id = begin(client, picture, seed=21, num_inference_steps=LONG, tea_cache=0)
+    task_id = begin(client, picture, seed=21, num_inference_steps=STEPS, tea_cache=0)
     headers = {"Authorization": f"Bearer {KEY}"}
     seen, pictures = [], []
     with requests.get(
@@ -216,14 +217,14 @@ def test_progress_rises_and_a_preview_is_there(comfy, client, picture):
     shares = [event["progress"] for event in seen]
     assert shares == sorted(shares) and shares[-1] == 100 and len(set(shares)) > 3
     stages = {event["stage"] for event in seen}
-    assert any(stage.startswith("Wan Sampler ") and f"/{LONG}" in stage for stage in stages)
+    assert any(stage.startswith("Wan Sampler ") and f"/{STEPS}" in stage for stage in stages)
     assert pictures[0].status_code == 200 and pictures[0].content[:2] == b"\xff\xd8"
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.03, 0.1, 0.4])
 def test_cancelling_the_running_task(comfy, client, picture, pause):
     """From the first moment on: the host's own flag would be lost in the first milliseconds."""
-    task_id = begin(client, picture, seed=30, num_inference_steps=LONG, tea_cache=0)
+    task_id = begin(client, picture, seed=30, tea_cache=0, **LONG)
     time.sleep(pause)
     client.cancel(task_id)
     task = comfy.ended(task_id)
@@ -234,7 +235,7 @@ def test_cancelling_the_running_task(comfy, client, picture, pause):
 
 
 def test_cancelling_a_waiting_task(comfy, client, picture):
-    first = begin(client, picture, seed=40, num_inference_steps=LONG, tea_cache=0)
+    first = begin(client, picture, seed=40, tea_cache=0, **LONG)
     second = begin(client, picture, seed=41)
     third = begin(client, picture, seed=42)
     waiting = comfy.until(third, lambda task: task["status"] >= 2)
@@ -250,7 +251,7 @@ def test_waiting_in_one_thread_and_cancelling_in_another(comfy, client, picture)
     raised = []
 
     def wait():
-        given = {**SMALL, "input_image": picture, "num_inference_steps": LONG, "tea_cache": 0}
+        given = {**SMALL, "input_image": picture, **LONG, "tea_cache": 0}
         try:
             client.run({"app": I2V, "input": {**given, "prompt": "wait", "seed": 50}})
         except RuntimeError as error:
@@ -269,7 +270,7 @@ def test_waiting_in_one_thread_and_cancelling_in_another(comfy, client, picture)
 
 
 def test_a_job_deleted_in_the_page_ends_as_cancelled(comfy, client, picture):
-    first = begin(client, picture, seed=60, num_inference_steps=LONG, tea_cache=0)
+    first = begin(client, picture, seed=60, tea_cache=0, **LONG)
     comfy.until(first, lambda task: task["status"] >= 7)
     second = begin(client, picture, seed=61)
     comfy._ask("/queue", {"clear": True})
@@ -377,7 +378,7 @@ def test_a_failing_node_is_told_in_one_line(comfy, client, workflow):
 
 def test_a_killed_server_keeps_what_was_done(comfy, client, picture):
     done = comfy.ended(begin(client, picture, seed=80))
-    running = begin(client, picture, seed=81, num_inference_steps=LONG, tea_cache=0)
+    running = begin(client, picture, seed=81, tea_cache=0, **LONG)
     waiting = begin(client, picture, seed=82)
     comfy.until(running, lambda task: task["status"] >= 4)
     comfy.kill()

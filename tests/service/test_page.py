@@ -4,7 +4,7 @@ import shutil
 import time
 
 import pytest
-from serve_process import ASSETS, KEY, ServeProcess
+from serve_process import ASSETS, KEY, LONG, ServeProcess
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -84,7 +84,7 @@ def test_wrong_fields_are_marked(page):
 
 def test_a_running_task_is_shown_and_cancelled(page):
     page.set_input_files("[name=input_image]", str(ASSETS / "sample.png"))
-    fill(page, prompt="long", size="96x96", num_frames=17, num_inference_steps=100)
+    fill(page, prompt="long", **LONG)
     page.click("#run")
     page.wait_for_selector("#task progress", timeout=SECONDS)
     page.click("#task button")

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import requests
-from serve_process import ASSETS, KEY, ROOT, SMALL, ServeProcess
+from serve_process import ASSETS, KEY, LONG, ROOT, SMALL, ServeProcess
 
 inferencesh = pytest.importorskip("inferencesh")
 from inferencesh import async_inference, inference  # noqa: E402
@@ -25,7 +25,6 @@ I2V, ANIMATE = "infsh/wan2-1-i2v", "infsh/wan-2-2-animate-v2v"
 COMPLETED, FAILED, CANCELLED = 10, 11, 12
 STEPS = {"num_inference_steps": 30, "num_frames": 9}
 """Enough of them to be seen one after the other."""
-LONG = {**SMALL, "num_inference_steps": 100, "num_frames": 17, "size": "96x96"}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 import torch
-from serve_process import ASSETS, SMALL
+from serve_process import ASSETS, LONG, SMALL
 from wan_local.wan import worker
 from wan_local.wan.params import APPS, validate
 from wan_local.wan.service.executor import Job
@@ -20,7 +20,6 @@ from wan_local.wan.tiny import MINIMUMS
 SECONDS = 120
 I2V, ANIMATE = "wan2-1-i2v", "wan-2-2-animate-v2v"
 PICTURE = str(ASSETS / "sample.png")
-LONG = {"num_inference_steps": 100, "num_frames": 49, "size": "160x160"}  # seconds on any machine
 DANCE = {
     "driving_video": str(ASSETS / "puppet.mp4"),
     "reference_image": str(ASSETS / "character.png"),
