@@ -20,6 +20,7 @@ from wan.tiny.configs import TRANSFORMERS
 from .data import PORTRAIT, SQUARE, Figures, to_tensor
 from .image_to_video import CONFIG as I2V_CONFIG
 from .image_to_video import image_features, normalised
+from .latents import kept
 from .puppets import Figure, random_background, random_colours
 from .text import Texts
 from .transformer import Batch, mix
@@ -137,20 +138,18 @@ def clips_of(
         store: a folder in which the latents are kept between runs; None: nowhere.
     """
     width, height = kind.size
-    name = f"animation-{seed}-{kind.stretches}-{kind.frames}-{width}x{height}.pt"
-    if store and (store / name).is_file():
-        return Clips(**torch.load(store / name, weights_only=True))
-    generator = np.random.default_rng(seed)
-    made = [
-        clip
-        for _ in range(kind.stretches)
-        for clip in _paint_and_encode(kind, figures, parts, generator)
-    ]
-    columns = [torch.cat(column).half() for column in zip(*made, strict=True)]
-    clips = Clips(*columns)
-    if store:
-        torch.save(vars(clips), store / name)
-    return clips
+    name = f"animation-{seed}-{kind.stretches}-{kind.frames}-{width}x{height}"
+
+    def encode() -> Clips:
+        generator = np.random.default_rng(seed)
+        made = [
+            clip
+            for _ in range(kind.stretches)
+            for clip in _paint_and_encode(kind, figures, parts, generator)
+        ]
+        return Clips(*(torch.cat(column).half() for column in zip(*made, strict=True)))
+
+    return kept(store, name, parts[0], Clips, encode)
 
 
 @torch.no_grad()

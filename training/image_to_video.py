@@ -20,6 +20,7 @@ from wan.tiny.configs import TRANSFORMERS
 
 from . import autoencoder
 from .data import to_tensor
+from .latents import kept
 from .scenes import JUMP, TEMPLATES, Scene, draw_scene, moving_so, render, with_motion
 from .text import Texts
 from .transformer import Batch, mix
@@ -129,9 +130,11 @@ def clips_of(
         store: a folder in which the latents are kept between runs; None: nowhere.
     """
     what = "jumps" if kind.jumps else kind.end.split()[0]
-    name = f"clips-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{what}.pt"
-    if store and (store / name).is_file():
-        return Clips(**torch.load(store / name, weights_only=True))
+    name = f"clips-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{what}"
+    return kept(store, name, vae, Clips, lambda: _encode_all(kind, vae, image_encoder, seed))
+
+
+def _encode_all(kind: Kind, vae: nn.Module, image_encoder: nn.Module, seed: int) -> Clips:
     generator = np.random.default_rng(seed)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     captions: list[str] = []
@@ -145,10 +148,7 @@ def clips_of(
         captions += [way.caption for way in ways]
         parts.append(_encode(kind, vae, image_encoder, ways))
     latents, known, embeds = (torch.cat(tensors).half() for tensors in zip(*parts, strict=True))
-    clips = Clips(latents, known, embeds, captions)
-    if store:
-        torch.save(vars(clips), store / name)
-    return clips
+    return Clips(latents, known, embeds, captions)
 
 
 @torch.no_grad()
