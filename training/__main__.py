@@ -43,12 +43,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="at most so many")
     parser.add_argument("--scale", type=float, default=1.0, help="of the amount of data")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...; default: %(default)s")
     parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     seconds = 60 * (options.minutes or _MINUTES.get(options.stage, 0))
-    shop = Workshop(options.folder, options.scale, compiled=options.compile)
+    shop = Workshop(options.folder, options.scale, compiled=options.compile, device=options.device)
     if options.stage in _FINISHING:
         _finish(shop, options.stage, _ASSETS / "wan-mini")
     elif options.stage.startswith("decoder-"):

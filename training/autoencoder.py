@@ -102,12 +102,10 @@ def train(run: Run, videos: Videos) -> nn.Module:
         clip = _batch(videos, generator, progress)
         clip = clip.contiguous(memory_format=torch.channels_last_3d)
         usual = clip.shape[-1] != 96 and clip.shape[2] != 17  # what is rare is not worth compiling
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = (loss_of if usual else _loss)(vae, clip)
-        course.learn(loss)
+        course.learn((loss_of if usual else _loss)(vae, clip.to(run.device)))
         if course.is_time_to_look():
             course.note("psnr", measure(course.smoothed(), videos, 16))
-    return course.smoothed()
+    return course.smoothed().cpu()
 
 
 def train_decoder(run: Run, vae: nn.Module, videos: Videos) -> nn.Module:
@@ -126,15 +124,18 @@ def train_decoder(run: Run, vae: nn.Module, videos: Videos) -> nn.Module:
     torch.manual_seed(run.seed + course.step + 1)
     for _ in course.steps():
         clip = _batch(videos, generator, 1.0).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = _loss(vae, clip)
-        course.learn(loss)
+        course.learn(_loss(vae, clip.to(run.device)))
         if course.is_time_to_look():
             course.note("psnr", measure(course.smoothed(), videos, 16))
-    return course.smoothed()
+    return course.smoothed().cpu()
 
 
 def _loss(vae: nn.Module, clip: Tensor) -> Tensor:
+    with torch.autocast(clip.device.type, torch.bfloat16):
+        return _difference(vae, clip)
+
+
+def _difference(vae: nn.Module, clip: Tensor) -> Tensor:
     mean, log_variance = encode(vae, clip)
     log_variance = log_variance.float().clamp(-20, 5)
     spread = torch.randn_like(mean, dtype=torch.float32) * torch.exp(0.5 * log_variance)
@@ -190,7 +191,7 @@ def measure(vae: nn.Module, videos: Videos, clips: int, seed: int = 10_000) -> f
     generator = np.random.default_rng(seed)
     error = 0.0
     for _ in range(clips):
-        clip = to_tensor(videos.draw(generator, 9, 64))
+        clip = to_tensor(videos.draw(generator, 9, 64)).to(device_of(vae))
         made = decode(vae, encode(vae, clip)[0]).clamp(-1, 1)
         error += float((made - clip).square().mean()) / clips
     return 10 * math.log10(4 / error)
@@ -214,6 +215,11 @@ def fold_statistics(vae: nn.Module, latents: Iterator[Tensor]) -> None:
         # out(x) of old latents x = (y - wanted) / scale + mean
         out.bias.add_(torch.mv(out.weight[:, :, 0, 0, 0], mean - wanted_mean / scale))
         out.weight.div_(scale.view(1, -1, 1, 1, 1))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where its weights are."""
+    return next(module.parameters()).device
 
 
 def save(vae: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -177,12 +177,13 @@ def _encode(
 
 
 def normalised(vae: nn.Module, clips: Tensor) -> Tensor:
-    """Latents of clips [B, 3, T, H, W], of mean 0 and deviation 1."""
+    """Latents of clips [B, 3, T, H, W], of mean 0 and deviation 1; on the CPU, as the clips are."""
     mean, std = latent_statistics(vae)
-    clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast("cpu", torch.bfloat16):
+    device = autoencoder.device_of(vae)
+    clips = clips.contiguous(memory_format=torch.channels_last_3d).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
         latents = autoencoder.encode(vae, clips)[0]
-    return (latents.float() - mean) / std
+    return (latents.float().cpu() - mean) / std
 
 
 @torch.no_grad()

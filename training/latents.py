@@ -42,5 +42,5 @@ def _fingerprint(vae: nn.Module) -> str:
     """Eight characters that differ when a weight does that latents depend on."""
     digest = hashlib.sha256()
     for weight in (*vae.encoder.parameters(), *vae.quant_conv.parameters()):
-        digest.update(weight.detach().contiguous().numpy().tobytes())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:8]

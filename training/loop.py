@@ -30,6 +30,8 @@ class Run:
     """Of computing in all, those before an interruption included."""
     max_steps: int = 1_000_000
     seed: int = 0
+    device: str = "cpu"
+    """That computes, as PyTorch names it; what is drawn and kept stays on the CPU."""
     compiled: bool = False
     """Let torch compile what is done most; needs a C++ compiler, and minutes before it pays."""
 
@@ -57,7 +59,8 @@ class Course:
         decay: float,
         weight_decay: float = 0.0,
     ) -> None:
-        self._run, self._model, self._rate, self._warm_up = run, model, learning_rate, warm_up
+        self._run, self._model = run, model.to(run.device)
+        self._rate, self._warm_up = learning_rate, warm_up
         trained = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             trained, learning_rate, betas=betas, weight_decay=weight_decay
@@ -141,7 +144,7 @@ class Course:
         self._path.with_suffix(".new").replace(self._path)
 
     def _restore(self) -> None:
-        state = torch.load(self._path, weights_only=True)
+        state = torch.load(self._path, self._run.device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._smooth.load_state_dict(state["smooth"])
         self._optimizer.load_state_dict(state["optimizer"])

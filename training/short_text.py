@@ -44,11 +44,11 @@ class ShortText:
 
         query = heads(attn.norm_q(attn.to_q(hidden_states)))
         key, value = heads(attn.norm_k(attn.to_k(text))), heads(attn.to_v(text))
-        with torch.autocast("cpu", enabled=False):  # bf16 attention is slow on a CPU
+        with torch.autocast(key.device.type, enabled=False):  # bf16 attention is slow on a CPU
             seen = functional.scaled_dot_product_attention(query, key, value, self.bias)
         key = heads(attn.norm_added_k(attn.add_k_proj(images)))
         value = heads(attn.add_v_proj(images))
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(key.device.type, enabled=False):
             seen = seen + functional.scaled_dot_product_attention(query, key, value)
         return attn.to_out[0](seen.transpose(1, 2).flatten(2).type_as(hidden_states))
 
@@ -60,7 +60,7 @@ def pad_bias(lengths: Tensor, tokens: int) -> Tensor:
         lengths: [B] tokens of each text, below `tokens`.
         tokens: of all texts, padding included.
     """
-    own = torch.arange(tokens)[None] < lengths[:, None]
+    own = torch.arange(tokens, device=lengths.device)[None] < lengths[:, None]
     shares = (TEXT_TOKENS - lengths).float() / (tokens - lengths)
     return torch.where(own, 0.0, shares.log()[:, None])[:, None, None]
 

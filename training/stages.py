@@ -37,10 +37,12 @@ class Workshop:
     """Of the amount of data; tests take next to none."""
     seed: int = 0
     compiled: bool = False
+    device: str = "cpu"
+    """That computes."""
 
     def run(self, name: str, seconds: float, max_steps: int = 1_000_000) -> Run:
         """A training of that name."""
-        return Run(name, self.folder, seconds, max_steps, self.seed, self.compiled)
+        return Run(name, self.folder, seconds, max_steps, self.seed, self.device, self.compiled)
 
     def figures(self, size: tuple[int, int], unseen: bool = False) -> Figures:
         """Puppets of that size."""
@@ -124,7 +126,7 @@ def train_image_to_video(shop: Workshop, seconds: float, max_steps: int) -> Path
         A `transformer` folder in Diffusers layout.
     """
     texts, image_encoder = open_texts(shop)
-    vae = open_autoencoder(shop.folder / "vae-scenes")
+    vae = open_autoencoder(shop.folder / "vae-scenes").to(shop.device)
     log.info("Encoding scenes")
     seen = image_to_video.all_clips(vae, image_encoder, texts, shop.seed, shop.scale, shop.folder)
     unseen = image_to_video.all_clips(
@@ -145,7 +147,7 @@ def train_lora(shop: Workshop, seconds: float, max_steps: int) -> Path:
     from diffusers import WanTransformer3DModel
 
     texts, image_encoder = open_texts(shop)
-    vae = open_autoencoder(shop.folder / "vae-scenes")
+    vae = open_autoencoder(shop.folder / "vae-scenes").to(shop.device)
     seen, unseen = (
         image_to_video.clips_of(kind, vae, image_encoder, seed, shop.folder).batches(texts)
         for kind, seed in (
@@ -171,7 +173,7 @@ def train_animation(shop: Workshop, seconds: float, max_steps: int) -> Path:
         A `transformer` folder in Diffusers layout.
     """
     texts, image_encoder = open_texts(shop)
-    vae = open_autoencoder(shop.folder / "vae-figures")
+    vae = open_autoencoder(shop.folder / "vae-figures").to(shop.device)
     torch.manual_seed(shop.seed)
     begun = transformer.begin(animation.make())
     motion_encoder = begun.motion_encoder.half().float()  # it stays as it is, and so is shipped

@@ -7,12 +7,13 @@ low, the transformer says the way from one to the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .autoencoder import device_of
 from .loop import Course, Run
 from .short_text import pad_bias, shorten
 
@@ -38,6 +39,11 @@ class Batch:
     """[B, 16, T-1, H/8, W/8], for an animation."""
     faces: Tensor | None = None
     """[B, 3, frames, 64, 64] in -1..1, for an animation."""
+
+    def to(self, device: torch.device) -> Batch:
+        """Itself on another device."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: t if t is None else t.to(device) for name, t in given.items()})
 
 
 def begin(transformer: nn.Module) -> nn.Module:
@@ -75,7 +81,7 @@ def train(
         course.learn(flow_loss(transformer, processor, batches(generator), generator))
         if course.is_time_to_look():
             course.note("unseen", _look(course.smoothed(), averaged, unseen))
-    return course.smoothed()
+    return course.smoothed().cpu()
 
 
 @torch.no_grad()
@@ -92,10 +98,19 @@ def _look(
 def flow_loss(
     transformer: nn.Module, processor: Any, batch: Batch, generator: torch.Generator
 ) -> Tensor:
-    """Mean square of what is wrong with the predicted way from latents to noise."""
+    """Mean square of what is wrong with the predicted way from latents to noise.
+
+    Args:
+        transformer: shortened, on any device.
+        processor: what `shorten` gave.
+        batch: on any device.
+        generator: on the CPU, so that every device meets the same noise.
+    """
+    device = device_of(transformer)
+    batch = batch.to(device)
     count = len(batch.latents)
-    noise = torch.randn(batch.latents.shape, generator=generator)
-    even = torch.rand(count, generator=generator)
+    noise = torch.randn(batch.latents.shape, generator=generator).to(device)
+    even = torch.rand(count, generator=generator).to(device)
     sigma = _SHIFT * even / (1 + (_SHIFT - 1) * even)
     mixed = torch.lerp(batch.latents, noise, sigma.view(-1, 1, 1, 1, 1))
     processor.bias = pad_bias(batch.lengths, batch.text.shape[1])

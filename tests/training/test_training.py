@@ -1,6 +1,7 @@
 """Every training runs a few steps, goes on where it stopped, and leaves what the pack can load."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,12 @@ def test_scenes_do_what_they_say():
     )
     assert np.array_equal(render(left)[0], render(right)[0])
     assert not np.array_equal(render(left)[-1], render(right)[-1])
+
+
+def test_a_step_is_computed_on_the_device_that_was_named():
+    script = Path(__file__).with_name("step_on_meta.py")
+    around = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["meta"] * 3
