@@ -14,7 +14,7 @@ from ..wan.payloads import Mode
 from ..wan.sample.guidance import Guidance
 from ..wan.sample.settings import PLAIN_OPTIONS, SampleSettings
 from . import compat, host
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .images import as_frames, collect_image
 from .inputs import from_param, seed_input
 from .relighting import AUTO, find_relighting, relighting_choices

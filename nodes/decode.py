@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..wan.decode.vae import decode_video
 from ..wan.params import I2V_APP
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .inputs import from_param
 from .sockets import WanLatent, WanModel
 

@@ -14,7 +14,7 @@ from ..wan.encode.prompt import encode_prompts
 from ..wan.geometry import SIZE_STEP, round_frames
 from ..wan.params import I2V_APP
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .inputs import from_param
 from .sockets import WanCondition, WanModel, WanText
 

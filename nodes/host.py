@@ -1,96 +1,17 @@
-"""The door to ComfyUI's services: folders, progress, previews, cancelling."""
+"""The door to ComfyUI's folders and options."""
 
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-import comfy.model_management as memory
 import folder_paths
-import latent_preview
 import torch
 from comfy.cli_args import args
-from comfy.latent_formats import Wan21
-from comfy.utils import ProgressBar
 
 from ..wan.errors import OutputError
-from ..wan.progress import Preview
 
-log = logging.getLogger("wan_local")
-
-# The bar moves in thousandths, so that phases of different length share it.
-_BAR = 1000
-_PREVIEW_PIXELS = 512
 _LARGE_IMAGE = 4_000_000_000  # bytes
-
-
-class NodeReporter:
-    """One node's progress bar, preview, text line and cancel button.
-
-    Args:
-        node: the node class inside `execute`.
-        phases: the phases that will be reported, each with its share of the bar.
-    """
-
-    def __init__(self, node, phases: Mapping[str, float]) -> None:
-        self._node_id = node.hidden.unique_id if node.hidden else None
-        self._bar = ProgressBar(_BAR, node_id=self._node_id)
-        whole = sum(phases.values())
-        self._shares = {name: share / whole for name, share in phases.items()}
-        self._finished = 0.0
-        self._phase, self._total = "", 1
-        self._previewer = None
-        self._has_previewer = True  # until the host says otherwise
-
-    def start(self, phase: str, total: int) -> None:
-        """A phase begins where the one before it ended."""
-        if phase != self._phase:  # else it begins again, with less memory
-            self._finished += self._shares.get(self._phase, 0)
-        self._phase, self._total = phase, max(1, total)
-        log.info("%s (%d)", phase, total)
-
-    def update(self, done: int, preview: Preview | None = None) -> None:
-        """Move the bar; the host raises here if the user cancelled."""
-        self.check_cancelled()
-        share = self._shares.get(self._phase, 0)
-        value = self._finished + share * done / self._total
-        self._bar.update_absolute(round(value * _BAR), _BAR, self._picture(preview))
-
-    def check_cancelled(self) -> None:
-        """Raise the host's own interruption if the user cancelled."""
-        memory.throw_exception_if_processing_interrupted()
-
-    def note(self, text: str) -> None:
-        """A line in the log and under the node."""
-        log.info(text)
-        self.status(text)
-
-    def status(self, text: str) -> None:
-        """A line under the node, in place of the one before."""
-        server = _server()
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
-
-    def _picture(self, preview: Preview | None):
-        if preview is None or not self._has_previewer:
-            return None
-        if self._previewer is None:
-            # Through the module at run time: other packs replace this function.
-            device = memory.get_torch_device()
-            self._previewer = latent_preview.get_previewer(device, Wan21())
-            self._has_previewer = self._previewer is not None
-            return self._picture(preview)
-        kind, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", preview())
-        return kind, picture, _PREVIEW_PIXELS
-
-
-def _server():
-    try:
-        from server import PromptServer
-    except ImportError:
-        return None
-    return getattr(PromptServer, "instance", None)
 
 
 def model_files(key: str) -> list[str]:

@@ -6,6 +6,7 @@ from ..wan.errors import MissingFileError, WanError
 from ..wan.load.model import load_model
 from ..wan.residency import Offload
 from . import compat, host, host_memory
+from .host_progress import NodeReporter
 from .models import (
     AUTO,
     PRECISIONS,
@@ -123,7 +124,7 @@ class WanLocalModelLoader(io.ComfyNode):
     ):
         choices = (model, text_encoder, vae, image_encoder)
         if download:
-            fetch_missing(*choices, host.NodeReporter(cls, {"download": 1}))
+            fetch_missing(*choices, NodeReporter(cls, {"download": 1}))
         placement = host_memory.placement(Offload(offload))
         files = find_model_files(*choices)
         return io.NodeOutput(load_model(files, placement, PRECISIONS[precision]))

@@ -7,6 +7,7 @@ from ..wan.load.lora.apply import apply_lora
 from ..wan.load.lora.patch import read_lora_header
 from ..wan.miniatures import MINI, Miniature
 from . import compat, host
+from .host_progress import NodeReporter
 from .sockets import WanModel
 
 NONE = "none found: put .safetensors files into models/loras and press R"
@@ -68,7 +69,7 @@ class WanLocalLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora, strength):
-        reporter = host.NodeReporter(cls, {})
+        reporter = NodeReporter(cls, {})
         return io.NodeOutput(apply_lora(model, find_lora(lora), strength, reporter))
 
 

@@ -15,6 +15,7 @@ from ..wan.load.transformer import check_transformer
 from ..wan.miniatures import MINI, TINY, Miniature
 from ..wan.payloads import Variant
 from . import host
+from .host_progress import NodeReporter
 
 AUTO = "auto"
 # What comes with the pack. Names are in saved graphs: they stay.
@@ -115,7 +116,7 @@ def find_model_files(model: str, text_encoder: str, vae: str, image_encoder: str
 
 
 def fetch_missing(
-    model: str, text_encoder: str, vae: str, image_encoder: str, reporter: host.NodeReporter
+    model: str, text_encoder: str, vae: str, image_encoder: str, reporter: NodeReporter
 ) -> None:
     """Download the chosen model and what stands at "auto", where nothing is there.
 

@@ -11,7 +11,7 @@ from ..wan.preprocess.pose.overlay import draw_overlays
 from ..wan.preprocess.pose.skeleton import draw_track
 from ..wan.preprocess.pose.track import describe_misses, drop_uncertain, smooth_track
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .images import to_image
 from .onnx_files import (
     DEVICES,

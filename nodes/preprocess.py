@@ -18,7 +18,7 @@ from ..wan.preprocess.pose.face import crop_faces, find_faces
 from ..wan.preprocess.pose.track import describe_misses
 from ..wan.preprocess.video import read_video, select_frames
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .images import to_image
 from .inputs import from_param
 from .onnx_files import make_segmenter, segmenter_choices

@@ -8,7 +8,7 @@ from ..wan.params import ANIMATE_APP
 from ..wan.preprocess.retarget.fit import fit_pose
 from . import compat
 from .flux import choose_editing, flux_choices
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .images import to_image
 from .inputs import from_param
 from .preprocess import CATEGORY, check_pose

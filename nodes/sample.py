@@ -8,7 +8,7 @@ from ..wan.params import I2V_APP
 from ..wan.sample.settings import PLAIN_GUIDANCE, PLAIN_OPTIONS, SampleSettings
 from ..wan.sample.video import sample_video
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .inputs import from_param, seed_input
 from .sockets import WanCache, WanCondition, WanGuidance, WanLatent, WanModel, WanOptions, WanText
 

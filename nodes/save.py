@@ -14,6 +14,7 @@ from ..wan.media.formats import (
 from ..wan.save.metadata import graph_tags
 from ..wan.save.video import check_writable, write_video
 from . import compat, host
+from .host_progress import NodeReporter
 from .sockets import from_audio
 
 NO_CRF = -1
@@ -146,7 +147,7 @@ class WanLocalSaveVideo(io.ComfyNode):
             encoding,
             audio=from_audio(audio),
             tags=cls._tags(),
-            reporter=host.NodeReporter(cls, {"save video": 1}),
+            reporter=NodeReporter(cls, {"save video": 1}),
             expected=len(images),
         )
         saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)

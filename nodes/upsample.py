@@ -6,7 +6,7 @@ from ..wan.errors import WanError
 from ..wan.upsample.lanczos import resize
 from ..wan.upsample.rife.interpolate import FACTORS, interpolate
 from . import compat
-from .host import NodeReporter
+from .host_progress import NodeReporter
 from .rife_files import check_choice, fingerprint, load_choice, rife_choices
 from .sockets import WanRife
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from ..pace import Pace
 from ..progress import Preview, Reporter
 
 _UNITS = 1000
@@ -28,7 +27,7 @@ class ClipProgress:
         self._weights = {**_WEIGHTS, _SAMPLE: float(steps * forwards)}
         self._clip, self._finished = 0, 0.0
         self._phase, self._total = "", 1
-        self._begun = self._seconds = 0.0
+        self._pace = Pace()
         self._total_units = round(clips * sum(self._weights.values()) * _UNITS)
 
     def open(self) -> None:
@@ -45,13 +44,14 @@ class ClipProgress:
         """A phase of the clip begins where the one before it ended."""
         if phase != self._phase:  # else it begins again, with less memory
             self._finished += self._weights.get(self._phase, 0.0)
-        self._phase, self._total, self._begun = phase, max(1, total), time.monotonic()
+        self._phase, self._total = phase, max(1, total)
+        self._pace.begin()
         self._reporter.status(self._line(0))
 
     def update(self, done: int, preview: Preview | None = None) -> None:
         """Move the bar."""
         if self._phase == _SAMPLE:
-            self._seconds = (time.monotonic() - self._begun) / done
+            self._pace.finish(done)
         weight = self._weights.get(self._phase, 0.0)
         self._reporter.status(self._line(done))
         self._reporter.update(self._units(weight * done / self._total), preview)
@@ -76,17 +76,6 @@ class ClipProgress:
         where = f"clip {self._clip + 1} of {self._clips}"
         if self._phase != _SAMPLE:
             return f"{where}, {self._phase}"
-        line = f"{where}, step {done} of {self._steps}"
-        if not self._seconds:
-            return line
         left = (self._clips - self._clip) * self._steps - done
-        return f"{line}, {_short(self._seconds)} a step, about {_short(left * self._seconds)} left"
-
-
-def _short(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+        pace = self._pace.describe("step", left)
+        return ", ".join(filter(None, (where, f"step {done} of {self._steps}", pace)))
