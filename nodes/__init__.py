@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .animate import WanLocalAnimate, WanLocalAnimateSampler
 from .app_nodes import WanLocalAppInput, WanLocalAppOutput
+from .compare import WanLocalCompare, WanLocalGrid, WanLocalValues
 from .decode import WanLocalDecode
 from .encode import WanLocalImageToVideo, WanLocalPromptEncode
 from .load import WanLocalModelLoader
@@ -61,6 +62,9 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalRifeInterpolate,
     WanLocalLanczosResize,
     WanLocalSaveVideo,
+    WanLocalCompare,
+    WanLocalValues,
+    WanLocalGrid,
     WanLocalAppInput,
     WanLocalAppOutput,
 ]

@@ -34,3 +34,14 @@ def collect_image(batches, count, height, width, reporter):
 def as_frames(image):
     """An image batch as 8-bit frames, each made when it is looked at; None stays None."""
     return image if image is None else MadeFrames(len(image), lambda n: to_pixels(image[n]))
+
+
+def to_image_of(frames, reporter):
+    """Frames that are made one by one, as one image; see `to_image`.
+
+    Args:
+        frames: numbered frames [H, W, 3] uint8, at least one.
+    """
+    height, width = frames[0].shape[:2]
+    batches = (torch.from_numpy(frames[n])[None] for n in range(len(frames)))
+    return collect_image(batches, len(frames), height, width, reporter)

@@ -37,12 +37,22 @@ def load_nodes(pack=None):
         raise TypeError("get_node_list must return a list; the host skips the pack otherwise")
     for cls in classes:
         schema = cls.GET_SCHEMA()
-        unsupported = schema.is_input_list or any(o.is_output_list for o in schema.outputs or [])
-        if unsupported or schema.enable_expand:
-            raise NotImplementedError(f"{schema.node_id}: the stand-in has no lists or expansion")
+        if schema.enable_expand:
+            raise NotImplementedError(f"{schema.node_id}: the stand-in has no expansion")
         cls.RELATIVE_PYTHON_MODULE = "custom_nodes.ComfyUI-WanLocal"
         found.setdefault(schema.node_id, cls)  # a core node's id stays the core node's
     return found
+
+
+def calls(cls, values):
+    """Arguments of each call of a node: one for every value of the longest list.
+
+    Shorter lists give their last value again; a node with `is_input_list` is called once with all.
+    """
+    if cls.FINALIZE_SCHEMA().is_input_list:
+        return [values]
+    count = max(map(len, values.values()), default=1)
+    return [{n: v[min(i, len(v) - 1)] for n, v in values.items()} for i in range(count)]
 
 
 class GraphRunner:
@@ -178,25 +188,41 @@ class _Run:
         token = _current_node.set(node_id)
         try:
             locked = cls.PREPARE_CLASS_CLONE(self.hidden(node_id, cls))
-            result = resolve(locked.execute(**values))
+            results = [self.unpack(resolve(locked.execute(**one))) for one in calls(cls, values)]
         finally:
             _current_node.reset(token)
-        return self.unpack(result)
+        return self.merge(cls.FINALIZE_SCHEMA(), results)
+
+    @staticmethod
+    def merge(schema, results):
+        """(one list per output, ui) of all calls; an output that is a list adds all it holds."""
+        rows = [args for args, _ in results]
+        merged = []
+        for slot, output in enumerate(schema.outputs or []):
+            column = [args[slot] for args in rows if slot < len(args)]
+            whole = output.is_output_list
+            merged.append([v for value in column for v in (value if whole else [value])])
+        shown = [ui for _, ui in results if ui is not None]
+        together = {
+            key: [v for ui in shown for v in ui[key]] for key in (shown[0] if shown else ())
+        }
+        return merged, together if shown else None
 
     def gather(self, node_id, cls):
-        """Input values; a lazy input's node runs only when the node asks for it."""
+        """A list of values per input; a lazy input's node runs only when the node asks for it."""
         inputs, schema = self.inputs(node_id), cls.FINALIZE_SCHEMA()
         lazy = {item.id for item in schema.inputs or [] if item.lazy}
         values = {}
         for name, value in inputs.items():
             if not is_link(value):
-                values[name] = value
+                values[name] = [value]
             else:
-                values[name] = None if name in lazy else self.linked(value)
+                values[name] = [None] if name in lazy else self.linked(value)
         waiting = {name for name in lazy if is_link(inputs.get(name))}
         while waiting:
             # Without an answer of its own the node needs all of its inputs.
-            asked = set(resolve(cls.check_lazy_status(**values)) or ()) & waiting
+            now = {name: value[0] for name, value in values.items()}
+            asked = set(resolve(cls.check_lazy_status(**now)) or ()) & waiting
             if not asked:
                 break
             for name in asked:

@@ -1,7 +1,7 @@
 """The names a V3 node pack imports, with the argument names of ComfyUI 0.3.64.
 
 Written from the documented behaviour, not from the host's code. What is missing here (dynamic
-inputs, node expansion, lists) is missing on purpose: a pack that needs it must show it on a
+inputs, node expansion) is missing on purpose: a pack that needs it must show it on a
 real host.
 """
 
