@@ -1,6 +1,48 @@
 """What a shipped graph is made of."""
 
+import json
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+PLACES = Path(__file__).with_name("places.json")
+"""Where nodes stand, by graph and node id; from place_nodes.py."""
+STAGES = {
+    "Load": "#3f789e",
+    "Preprocess": "#8a6d3b",
+    "Encode": "#88aa88",
+    "Sample": "#b58b2a",
+    "Decode": "#5b8c8c",
+    "Upsample": "#6a6a6a",
+    "Save": "#a1309b",
+}
+"""From left to right, each with the colour of its group."""
+_STAGE_OF = {
+    "LoadImage": "Load",
+    "LoadVideo": "Load",
+    "WanLocalSample": "Load",
+    "WanLocalModelLoader": "Load",
+    "WanLocalReadDrivingVideo": "Preprocess",
+    "WanLocalPoseModelLoader": "Preprocess",
+    "WanLocalPoseExtract": "Preprocess",
+    "WanLocalPoseDraw": "Preprocess",
+    "WanLocalSegmentPerson": "Preprocess",
+    "WanLocalMaskDilate": "Preprocess",
+    "WanLocalPromptEncode": "Encode",
+    "WanLocalImageToVideo": "Encode",
+    "WanLocalAnimate": "Encode",
+    "WanLocalTeaCache": "Sample",
+    "WanLocalSamplingOptions": "Sample",
+    "WanLocalSampler": "Sample",
+    "WanLocalAnimateSampler": "Sample",
+    "WanLocalDecode": "Decode",
+    "WanLocalRifeLoader": "Upsample",
+    "WanLocalRifeInterpolate": "Upsample",
+    "WanLocalLanczosResize": "Upsample",
+    "WanLocalSaveVideo": "Save",
+}
+_NOTE_SIZE, _NOTE_GAP = (500, 560), 60
+_AROUND, _HEAD = 20, 80  # pixels of a group around its nodes, and above them
 
 REGISTRY_NAME = "wan-local"
 MINI = "mini (trained miniature, for a try without a download)"
@@ -17,9 +59,9 @@ Any other file of the same models works as well, and so does a folder in Diffuse
 in `models/diffusers`: the loader reads from the weights what they are.
 """
 
-UPSAMPLE = "6 Upsample (optional: select, then Ctrl+B)"
+_SWITCHED_OFF = " (optional: select, then Ctrl+B)"
 UPSAMPLE_NOTE = """
-The nodes in **6 Upsample** are bypassed; select one and press Ctrl+B to switch it on. RIFE makes
+The nodes in **Upsample** are bypassed; select one and press Ctrl+B to switch it on. RIFE makes
 more frames per second and wants
 [rife_v4.26.safetensors](https://huggingface.co/Comfy-Org/frame_interpolation) in
 `models/frame_interpolation`; Lanczos makes larger frames and wants nothing.
@@ -48,7 +90,6 @@ class Node:
     id: int
     kind: str
     title: str
-    at: tuple[int, int]
     size: tuple[int, int]
     outputs: tuple[tuple[str, str], ...]
     """(name, type) of each output."""
@@ -60,6 +101,11 @@ class Node:
     """(file, url, folder) that the page may offer to download."""
     is_bypassed: bool = False
     """Whether it is there to be switched on: until then what it is given passes it by."""
+
+    @property
+    def stage(self) -> str:
+        """Which of `STAGES` it belongs to."""
+        return _STAGE_OF[self.kind]
 
     @property
     def registry(self) -> str:
@@ -75,9 +121,50 @@ class Graph:
     uuid: str
     nodes: tuple[Node, ...]
     note: str
-    note_at: tuple[int, int]
-    note_size: tuple[int, int]
-    groups: tuple[tuple[str, tuple[int, int, int, int], str], ...]
+
+    @cached_property
+    def places(self) -> dict[int, tuple[int, int]]:
+        """Left upper corner of each node by its id.
+
+        Raises:
+            KeyError: place_nodes.py never saw the graph.
+        """
+        found = json.loads(PLACES.read_text("utf-8"))[self.name]
+        return {int(key): (x, y) for key, (x, y) in found.items()}
+
+    @property
+    def note_box(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the note, left of everything else."""
+        left = min(x for x, _ in self.places.values())
+        top = min(y for _, y in self.places.values())
+        return left - _NOTE_GAP - _NOTE_SIZE[0], top, *_NOTE_SIZE
+
+    @property
+    def groups(self) -> list[tuple[str, tuple[int, int, int, int], str]]:
+        """Title, box and colour of each stage."""
+        top = min(y for _, y in self.places.values()) - _HEAD
+        found = []
+        for stage, colour in STAGES.items():
+            boxes = [(*self.places[n.id], *n.size) for n in self.nodes if n.stage == stage]
+            if not boxes:
+                continue
+            left = min(x for x, *_ in boxes) - _AROUND
+            right = max(x + width for x, _, width, _ in boxes) + _AROUND
+            low = max(y + height for _, y, _, height in boxes) + _AROUND
+            is_off = all(n.is_bypassed for n in self.nodes if n.stage == stage)
+            title = stage + (_SWITCHED_OFF if is_off else "")
+            found.append((title, (left, top, right - left, low - top), colour))
+        return found
+
+    def nodes_in_order(self) -> list[Node]:
+        """Each node behind those it reads from."""
+        left, found = list(self.nodes), []
+        while left:
+            known = {n.id for n in found}
+            ready = [n for n in left if all(s in known for s, _ in n.links.values())]
+            found += ready
+            left = [n for n in left if n not in ready]
+        return found
 
     def __getitem__(self, node_id: int) -> Node:
         return next(n for n in self.nodes if n.id == node_id)
@@ -95,7 +182,7 @@ class Graph:
 
 
 def upsampling(
-    first_id: int, frames: tuple[int, int], at: tuple[int, int], fps: tuple[int, int] | None = None
+    first_id: int, frames: tuple[int, int], fps: tuple[int, int] | None = None
 ) -> tuple[Node, ...]:
     """Nodes that make more frames and more pixels, to be switched on; the last one's frames and
     the second one's fps are what follows reads.
@@ -103,19 +190,17 @@ def upsampling(
     Args:
         first_id: of three.
         frames: what is upsampled.
-        at: left upper corner.
         fps: where the rate comes from; without it, it is the one of Wan's own.
     """
     loader, rife, lanczos = range(first_id, first_id + 3)
     links = {"rife": (loader, 0), "frames": frames} | ({"fps": fps} if fps else {})
-    x, y = at
     return (
-        Node(loader, "WanLocalRifeLoader", "Wan RIFE Loader", (x, y), (300, 80),
+        Node(loader, "WanLocalRifeLoader", "Wan RIFE Loader", (300, 80),
              (("rife", "WAN_RIFE"),), {"rife_name": "rife_v4.26.safetensors"}, is_bypassed=True),
-        Node(rife, "WanLocalRifeInterpolate", "Wan RIFE Interpolate", (x, y + 140), (300, 180),
+        Node(rife, "WanLocalRifeInterpolate", "Wan RIFE Interpolate", (300, 180),
              (("all_frames", "IMAGE"), ("new_fps", "FLOAT")),
              {"factor": 2, "fps": 16.0, "motion_scale": AUTO}, links, is_bypassed=True),
-        Node(lanczos, "WanLocalLanczosResize", "Wan Lanczos Resize", (x, y + 380), (300, 100),
+        Node(lanczos, "WanLocalLanczosResize", "Wan Lanczos Resize", (300, 100),
              (("resized", "IMAGE"),), {"factor": 2.0}, {"frames": (rife, 0)}, is_bypassed=True),
     )  # fmt: skip
 
@@ -124,7 +209,6 @@ def saving(
     node_id: int,
     title: str,
     prefix: str,
-    at: tuple[int, int],
     links: dict,
     fps: float = 16.0,
 ) -> Node:
@@ -137,7 +221,7 @@ def saving(
     widgets = {"fps": fps, "filename_prefix": f"video/{prefix}", "format": "mp4 H.264",
                "quality": "high", "preset": "medium", "crf": -1, "odd_size": "refuse"}  # fmt: skip
     outputs = (("video", "VIDEO"), ("path", "STRING"))
-    return Node(node_id, "WanLocalSaveVideo", title, at, (420, 640), outputs, widgets, links)
+    return Node(node_id, "WanLocalSaveVideo", title, (420, 640), outputs, widgets, links)
 
 
 def list_files(models: tuple) -> str:

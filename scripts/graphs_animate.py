@@ -6,7 +6,6 @@ from graph import (
     AUTO,
     ENCODERS_AND_VAE,
     MINI_ANIMATE,
-    UPSAMPLE,
     UPSAMPLE_NOTE,
     Graph,
     Node,
@@ -85,31 +84,31 @@ def _sources(g: _Animate) -> tuple[Node, ...]:
     """The character and the driving video: outputs (1, image slot) and (2, video slot)."""
     if g.is_mini:
         return (
-            Node(1, "WanLocalSample", "Wan Sample", (60, 120), (320, 100),
+            Node(1, "WanLocalSample", "Wan Sample", (320, 100),
                  (("image", "IMAGE"), ("video", "VIDEO"), ("scene", "IMAGE"))),
         )  # fmt: skip
     return (
-        Node(1, "LoadImage", "Character", (60, 120), (320, 330),
+        Node(1, "LoadImage", "Character", (320, 330),
              (("IMAGE", "IMAGE"), ("MASK", "MASK")), {"image": "example.png"}),
-        Node(2, "LoadVideo", "Driving video", (60, 500), (320, 330),
+        Node(2, "LoadVideo", "Driving video", (320, 330),
              (("VIDEO", "VIDEO"),), {"file": "driving.mp4"}),
     )  # fmt: skip
 
 
-def _measuring(g: _Animate, x: int) -> tuple[Node, ...]:
+def _measuring(g: _Animate) -> tuple[Node, ...]:
     """Reading the driving video and measuring the pose in it."""
     width, height = g.size
     size_mode = "area" if g.is_scene else "source size"
     pose_loader = _PUPPET_POSE_LOADER if g.is_mini else _POSE_LOADER
     return (
-        Node(5, "WanLocalReadDrivingVideo", "Wan Read Driving Video", (x, 120), (360, 290),
+        Node(5, "WanLocalReadDrivingVideo", "Wan Read Driving Video", (360, 290),
              (("driving", "WAN_DRIVING"), ("audio", "AUDIO"), ("fps", "FLOAT")),
              {"fps": g.fps, "size_mode": size_mode, "width": width, "height": height,
               "start_frame": 0, "frame_limit": 0},
              {"video": (1, 1) if g.is_mini else (2, 0)}),
-        Node(6, "WanLocalPoseModelLoader", "Wan Pose Model Loader", (x, 470), (360, 140),
+        Node(6, "WanLocalPoseModelLoader", "Wan Pose Model Loader", (360, 140),
              (("pose_model", "WAN_POSE_MODEL"),), pose_loader),
-        Node(7, "WanLocalPoseExtract", "Wan Pose Extract", (x, 670), (360, 280),
+        Node(7, "WanLocalPoseExtract", "Wan Pose Extract", (360, 280),
              (("pose", "WAN_POSE"), ("pose_keypoints", "POSE_KEYPOINT")),
              {"person": "largest", "person_index": 0, "point_x": 0.5, "point_y": 0.5,
               "smoothing": 0.0, "min_score": 0.0},
@@ -117,15 +116,15 @@ def _measuring(g: _Animate, x: int) -> tuple[Node, ...]:
     )  # fmt: skip
 
 
-def _cutting(g: _Animate, x: int) -> tuple[Node, ...]:
+def _cutting(g: _Animate) -> tuple[Node, ...]:
     """The person to replace."""
     if not g.is_scene:
         return ()
     return (
-        Node(12, "WanLocalSegmentPerson", "Wan Segment Person", (x, 1010), (360, 140),
+        Node(12, "WanLocalSegmentPerson", "Wan Segment Person", (360, 140),
              (("person_mask", "MASK"),), {"method": GRABCUT},
              {"driving": (5, 0), "pose": (7, 0)}),
-        Node(13, "WanLocalMaskDilate", "Wan Mask Dilate", (x, 1210), (360, 220),
+        Node(13, "WanLocalMaskDilate", "Wan Mask Dilate", (360, 220),
              (("dilated_mask", "MASK"), ("background", "IMAGE"), ("mask_preview", "IMAGE")),
              {"mask_kernel_size": 7, "mask_iterations": 3,
               "mask_w_subdivisions": 1, "mask_h_subdivisions": 1},
@@ -142,18 +141,18 @@ def _nodes(g: _Animate) -> tuple[Node, ...]:
         figure |= {"mask": (13, 0), "background": (13, 1)}
     return (
         *_sources(g),
-        Node(3, "WanLocalModelLoader", "Wan Model Loader", (60, 900), (320, 200),
+        Node(3, "WanLocalModelLoader", "Wan Model Loader", (320, 200),
              (("model", "WAN_MODEL"),), loader, models=models),
-        *_measuring(g, 440),
-        *_cutting(g, 440),
-        Node(4, "WanLocalPromptEncode", "Wan Prompt Encode", (860, 620), (380, 220),
+        *_measuring(g),
+        *_cutting(g),
+        Node(4, "WanLocalPromptEncode", "Wan Prompt Encode", (380, 220),
              (("text", "WAN_TEXT"),), {"prompt": "", "negative_prompt": ""}, {"model": (3, 0)}),
-        Node(8, "WanLocalAnimate", "Wan Animate", (860, 120), (380, 420),
+        Node(8, "WanLocalAnimate", "Wan Animate", (380, 420),
              (("animation", "WAN_ANIMATE"),),
              {"mode": g.mode, "resolution_width": g.size[0], "resolution_height": g.size[1],
               "vae_tile_size": 0, "relighting": AUTO, "relighting_strength": 1.0},
              figure, models=lights),
-        Node(9, "WanLocalAnimateSampler", "Wan Animate Sampler", (1300, 120), (380, 720),
+        Node(9, "WanLocalAnimateSampler", "Wan Animate Sampler", (380, 720),
              (("frames", "IMAGE"),),
              {"seed": 42, "sampling_steps": g.steps, "guide_scale": 1.0, "sample_solver": "dpm++",
               "shift": 5.0, "clip_len": g.clip_len, "refert_num": 1, "colour_match": "off",
@@ -167,11 +166,11 @@ def _ending(g: _Animate) -> tuple[Node, ...]:
     """From the sampled frames (9, 0), the rate (5, 2) and the sound (5, 1) to a file."""
     if g.is_mini:
         links = {"images": (9, 0), "fps": (5, 2), "audio": (5, 1)}
-        return (saving(10, "Wan Save Video", g.prefix, (1740, 120), links, 30.0),)
+        return (saving(10, "Wan Save Video", g.prefix, links, 30.0),)
     links = {"images": (16, 0), "fps": (15, 1), "audio": (5, 1)}
     return (
-        *upsampling(14, (9, 0), (1740, 120), (5, 2)),
-        saving(10, "Wan Save Video", g.prefix, (2120, 120), links, 30.0),
+        *upsampling(14, (9, 0), (5, 2)),
+        saving(10, "Wan Save Video", g.prefix, links, 30.0),
     )
 
 
@@ -212,19 +211,6 @@ needed. `pose_keypoints` goes to any node that takes POSE_KEYPOINT.
 """
 
 
-def _groups(g: _Animate) -> tuple:
-    deep = 1430 if g.is_scene else 940
-    upsample = () if g.is_mini else ((UPSAMPLE, (1720, 40, 340, 580), "#6a6a6a"),)
-    return (
-        ("1 Load", (40, 40, 360, 1080), "#3f789e"),
-        ("3 Preprocess", (420, 40, 400, deep), "#8a6d3b"),
-        ("2 Encode", (840, 40, 420, 820), "#88aa88"),
-        ("4 Sample", (1280, 40, 420, 820), "#b58b2a"),
-        *upsample,
-        ("7 Save", (2100 if upsample else 1720, 40, 460, 740), "#a1309b"),
-    )
-
-
 def _graph(number: int, g: _Animate, note: str) -> Graph:
     extra = RELIGHT_MODELS if g.is_scene else ()
     files = list_files((*g.models, *extra, *_POSE_FILES))
@@ -235,9 +221,6 @@ def _graph(number: int, g: _Animate, note: str) -> Graph:
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         _nodes(g),
         note.format(files=files, real=real, title=title) + ("" if g.is_mini else UPSAMPLE_NOTE),
-        (1300, 900),
-        (860, 480),
-        _groups(g),
     )
 
 
@@ -248,24 +231,16 @@ def _pose_graph(number: int) -> Graph:
         g.prefix,
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         (
-            Node(2, "LoadVideo", "Driving video", (60, 120), (320, 330),
+            Node(2, "LoadVideo", "Driving video", (320, 330),
                  (("VIDEO", "VIDEO"),), {"file": "driving.mp4"}),
-            *_measuring(g, 440),
-            Node(8, "WanLocalPoseDraw", "Wan Pose Draw", (860, 120), (320, 120),
+            *_measuring(g),
+            Node(8, "WanLocalPoseDraw", "Wan Pose Draw", (320, 120),
                  (("pose_video", "IMAGE"), ("overlay", "IMAGE")), {},
                  {"pose": (7, 0), "driving": (5, 0)}),
-            saving(9, "Pose video", "wan_pose", (1240, 120), {"images": (8, 0), **sound}, 30.0),
-            saving(10, "Overlay", "wan_pose_overlay", (1700, 120),
-                   {"images": (8, 1), **sound}, 30.0),
+            saving(9, "Pose video", "wan_pose", {"images": (8, 0), **sound}, 30.0),
+            saving(10, "Overlay", "wan_pose_overlay", {"images": (8, 1), **sound}, 30.0),
         ),
         _POSE_NOTE.format(files=list_files(_POSE_FILES)),
-        (860, 420),
-        (340, 420),
-        (
-            ("1 Load", (40, 40, 360, 440), "#3f789e"),
-            ("3 Preprocess", (420, 40, 780, 940), "#8a6d3b"),
-            ("7 Save", (1220, 40, 920, 740), "#a1309b"),
-        ),
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from graph import (
     ENCODERS_AND_VAE,
     MINI,
     REPACKAGED,
-    UPSAMPLE,
     UPSAMPLE_NOTE,
     Graph,
     Node,
@@ -45,9 +44,9 @@ class _I2V:
 
 def _first_frame(g: _I2V) -> Node:
     if not g.models:
-        return Node(1, "WanLocalSample", "Wan Sample", (60, 120), (320, 120),
+        return Node(1, "WanLocalSample", "Wan Sample", (320, 120),
                     (("image", "IMAGE"), ("video", "VIDEO"), ("scene", "IMAGE")))  # fmt: skip
-    return Node(1, "LoadImage", "First frame", (60, 120), (320, 330),
+    return Node(1, "LoadImage", "First frame", (320, 330),
                 (("IMAGE", "IMAGE"), ("MASK", "MASK")), {"image": "example.png"})  # fmt: skip
 
 
@@ -58,40 +57,40 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
     if g.end_frame:
         frames_from["end_frame"] = (9, 0)
         extra += (
-            Node(9, "LoadImage", "End frame", (60, 820), (320, 330),
+            Node(9, "LoadImage", "End frame", (320, 330),
                  (("IMAGE", "IMAGE"), ("MASK", "MASK")), {"image": "example.png"}),
         )  # fmt: skip
     if g.long:
         sampler_from |= {"cache": (10, 0), "options": (11, 0)}
         extra += (
-            Node(10, "WanLocalTeaCache", "Wan TeaCache", (1020, 860), (340, 120),
+            Node(10, "WanLocalTeaCache", "Wan TeaCache", (340, 120),
                  (("cache", "WAN_CACHE"),),
                  {"tea_cache": 2.0, "tea_cache_start_step_perc": 0, "coefficients": "auto"}),
-            Node(11, "WanLocalSamplingOptions", "Wan Sampling Options", (1020, 1030), (340, 180),
+            Node(11, "WanLocalSamplingOptions", "Wan Sampling Options", (340, 180),
                  (("options", "WAN_OPTIONS"),),
                  {"enable_RIFLEx": True, "riflex_k": 0, "riflex_force": False,
                   "joint_pass": True, "attention": "sage"}),
         )  # fmt: skip
     return (
         _first_frame(g),
-        Node(2, "WanLocalModelLoader", "Wan Model Loader", (60, 520), (420, 200),
+        Node(2, "WanLocalModelLoader", "Wan Model Loader", (420, 200),
              (("model", "WAN_MODEL"),), g.loader, models=g.models),
-        Node(3, "WanLocalPromptEncode", "Wan Prompt Encode", (540, 520), (420, 260),
+        Node(3, "WanLocalPromptEncode", "Wan Prompt Encode", (420, 260),
              (("text", "WAN_TEXT"),),
              {"prompt": g.prompt, "negative_prompt": ""},
              {"model": (2, 0)}),
-        Node(4, "WanLocalImageToVideo", "Wan Image to Video", (540, 120), (420, 280),
+        Node(4, "WanLocalImageToVideo", "Wan Image to Video", (420, 280),
              (("condition", "WAN_CONDITION"),),
              {"width": g.size[0], "height": g.size[1], "num_frames": g.frames,
               "size_mode": "area, keep aspect", "vae_tile_size": 0,
               "add_frames_for_end_image": "auto"},
              frames_from),
-        Node(5, "WanLocalSampler", "Wan Sampler", (1020, 120), (340, 680),
+        Node(5, "WanLocalSampler", "Wan Sampler", (340, 680),
              (("latents", "WAN_LATENT"),),
              {"seed": 42, "num_inference_steps": g.steps, "guidance_scale": g.guidance,
               "sample_solver": "unipc", "shift": g.shift},
              sampler_from),
-        Node(6, "WanLocalDecode", "Wan Decode", (1420, 120), (300, 100),
+        Node(6, "WanLocalDecode", "Wan Decode", (300, 100),
              (("frames", "IMAGE"),), {"vae_tile_size": 256 if g.long else 0},
              {"model": (2, 0), "latents": (5, 0)}),
         *extra,
@@ -102,24 +101,10 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
 def _ending(g: _I2V) -> tuple[Node, ...]:
     """From the decoded frames (6, 0) to a file."""
     if not g.models:
-        return (saving(7, "Wan Save Video", g.prefix, (1780, 120), {"images": (6, 0)}),)
+        return (saving(7, "Wan Save Video", g.prefix, {"images": (6, 0)}),)
     return (
-        *upsampling(12, (6, 0), (1420, 360)),
-        saving(7, "Wan Save Video", g.prefix, (1780, 120), {"images": (14, 0), "fps": (13, 1)}),
-    )
-
-
-def _groups(g: _I2V) -> tuple:
-    load_height = 1140 if g.end_frame else 720
-    sample_height = 1200 if g.long else 800
-    upsample = ((UPSAMPLE, (1400, 280, 340, 580), "#6a6a6a"),) if g.models else ()
-    return (
-        ("1 Load", (40, 40, 460, load_height), "#3f789e"),
-        ("2 Encode", (520, 40, 460, 760), "#88aa88"),
-        ("4 Sample", (1000, 40, 380, sample_height), "#b58b2a"),
-        ("5 Decode", (1400, 40, 340, 200), "#5b8c8c"),
-        *upsample,
-        ("7 Save", (1760, 40, 460, 740), "#a1309b"),
+        *upsampling(12, (6, 0)),
+        saving(7, "Wan Save Video", g.prefix, {"images": (14, 0), "fps": (13, 1)}),
     )
 
 
@@ -195,9 +180,6 @@ def _graph(number: int, g: _I2V, note: str) -> Graph:
         f"6f0cf1d0-5a0f-4c1b-9d39-0d6a7a1f4e{number:02}",
         _i2v_nodes(g),
         note.format(files=list_files(g.models)) + (UPSAMPLE_NOTE if g.models else ""),
-        (2260, 40),
-        (780, 460),
-        _groups(g),
     )
 
 

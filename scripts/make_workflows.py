@@ -48,8 +48,8 @@ def to_ui(graph: Graph) -> dict:
     note = {
         "id": max(n.id for n in graph.nodes) + 1,
         "type": "MarkdownNote",
-        "pos": list(graph.note_at),
-        "size": list(graph.note_size),
+        "pos": list(graph.note_box[:2]),
+        "size": list(graph.note_box[2:]),
         "flags": {},
         "order": len(nodes),
         "mode": 0,
@@ -99,7 +99,7 @@ def _ui_node(graph: Graph, node: Node, links: list, order: int) -> dict:
     return {
         "id": node.id,
         "type": node.kind,
-        "pos": list(node.at),
+        "pos": list(graph.places[node.id]),
         "size": list(node.size),
         "flags": {},
         "order": order,
