@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .animate import WanLocalAnimate, WanLocalAnimateSampler
 from .app_nodes import WanLocalAppInput, WanLocalAppOutput
+from .bridge import WanLocalTextFromConditioning, WanLocalUseVae
 from .compare import WanLocalCompare, WanLocalGrid, WanLocalValues
 from .decode import WanLocalDecode
 from .encode import WanLocalImageToVideo, WanLocalPromptEncode
@@ -38,7 +39,9 @@ NODES: list[type[io.ComfyNode]] = [
     WanLocalSample,
     WanLocalModelLoader,
     WanLocalLoRA,
+    WanLocalUseVae,
     WanLocalPromptEncode,
+    WanLocalTextFromConditioning,
     WanLocalImageToVideo,
     WanLocalSampler,
     WanLocalTeaCache,

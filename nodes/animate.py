@@ -16,7 +16,7 @@ from ..wan.sample.settings import PLAIN_OPTIONS, SampleSettings
 from . import compat, host
 from .host_progress import NodeReporter
 from .images import as_frames, collect_image
-from .inputs import from_param, seed_input
+from .inputs import clip_features, clip_vision_input, from_param, seed_input
 from .relighting import AUTO, find_relighting, relighting_choices
 from .sockets import WanAnimate, WanDriving, WanModel, WanOptions, WanPose, WanText
 
@@ -86,6 +86,7 @@ class WanLocalAnimate(io.ComfyNode):
                     tooltip="Face pictures of your own in place of those cut out of the driving "
                     "video, for example from Wan Face Crop with steady.",
                 ),
+                clip_vision_input(),
             ],
             outputs=[
                 WanAnimate.Output(
@@ -118,12 +119,14 @@ class WanLocalAnimate(io.ComfyNode):
         background=None,
         pose_video=None,
         face_video=None,
+        clip_vision_output=None,
     ):
         reporter = NodeReporter(cls, {"encode image": 1, "encode reference": 2})
         reference = torch.from_numpy(to_pixels(reference_image[0]))
         scene = make_scene(Mode(mode), driving, mask, as_frames(background))
         size = video_size(Mode(mode), reference, driving, resolution_width * resolution_height)
-        figure = Figure(reference, pose, as_frames(pose_video), as_frames(face_video))
+        features = clip_features(clip_vision_output)
+        figure = Figure(reference, pose, as_frames(pose_video), as_frames(face_video), features)
         light = find_relighting(relighting, relighting_strength)
         reporter.note(f"{mode}, {size[0]}x{size[1]}, {len(pose)} frames")
         condition = condition_figure(

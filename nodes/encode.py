@@ -15,7 +15,7 @@ from ..wan.geometry import SIZE_STEP, round_frames
 from ..wan.params import I2V_APP
 from . import compat
 from .host_progress import NodeReporter
-from .inputs import from_param
+from .inputs import clip_features, clip_vision_input, from_param
 from .sockets import WanCondition, WanModel, WanText
 
 
@@ -109,6 +109,7 @@ class WanLocalImageToVideo(io.ComfyNode):
                     optional=True,
                     tooltip="The picture the video should end on; cropped to the video's aspect.",
                 ),
+                clip_vision_input(),
             ],
             outputs=[
                 WanCondition.Output(
@@ -132,11 +133,15 @@ class WanLocalImageToVideo(io.ComfyNode):
         vae_tile_size,
         add_frames_for_end_image,
         end_frame=None,
+        clip_vision_output=None,
     ):
         reporter = NodeReporter(cls, {"encode image": 1, "encode frames": 4})
         size = video_size(image[0], width, height, size_mode)
         frames = round_frames(num_frames)
         reporter.note(area_advice(model, *size) or f"{size[0]}x{size[1]}, {frames} frames")
         end = None if end_frame is None else EndFrame(end_frame[0], add_frames_for_end_image)
-        condition = condition_on_image(model, image[0], *size, frames, reporter, end, vae_tile_size)
+        features = clip_features(clip_vision_output)
+        condition = condition_on_image(
+            model, image[0], *size, frames, reporter, end, vae_tile_size, features
+        )
         return io.NodeOutput(condition)

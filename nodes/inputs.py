@@ -38,3 +38,18 @@ def seed_input():
         control_after_generate=True,
         tooltip="The same seed and inputs give the same video.",
     )
+
+
+def clip_vision_input():
+    """A socket for pictures that ComfyUI has encoded."""
+    return io.ClipVisionOutput.Input(
+        "clip_vision_output",
+        optional=True,
+        tooltip="From CLIP Vision Encode with clip_vision_h, for who has it loaded already. Left "
+        "out: the model's own image encoder sees the picture.",
+    )
+
+
+def clip_features(output):
+    """What a CLIP_VISION_OUTPUT holds for Wan, or None."""
+    return None if output is None else output.penultimate_hidden_states

@@ -31,6 +31,8 @@ class Figure:
     """A skeleton video to be used in place of the drawn one."""
     faces: Frames | None = None
     """A face video to be used in place of the one cut out of the driving video."""
+    features: Tensor | None = None
+    """What an image encoder made of the picture, [1, tokens, image_dim]; None: it is encoded."""
 
 
 def condition_figure(
@@ -63,7 +65,16 @@ def condition_figure(
     if poses is None:
         poses = pose_video(figure.pose, *size)
     return condition_animation(
-        model, figure.reference, poses, faces, *size, reporter, scene, relighting, tile_size
+        model,
+        figure.reference,
+        poses,
+        faces,
+        *size,
+        reporter,
+        scene,
+        relighting,
+        tile_size,
+        figure.features,
     )
 
 

@@ -23,6 +23,7 @@ from ..payloads import (
     expect_animate,
 )
 from ..progress import Reporter
+from .given import given_features
 from .image import encode_images
 from .latents import Video, encode_videos
 from .mask import keep_around, pack_mask
@@ -41,6 +42,7 @@ def condition_animation(
     scene: Scene | None = None,
     relighting: Relighting | None = None,
     tile_size: int = 0,
+    features: Tensor | None = None,
 ) -> AnimateCondition:
     """Condition a character animation, or a replacement if there is a scene.
 
@@ -54,15 +56,20 @@ def condition_animation(
         scene: what the character is put into.
         relighting: the LoRA that fits it to the scene's light.
         tile_size: 0, 128 or 256 pixels: encode in tiles to save memory.
+        features: see `given_features`; None: the image encoder makes them.
     Raises:
         ModelError: the weights are of another variant.
         GeometryError: sizes or lengths do not fit each other.
+        InputError: features that do not fit.
     Source: Wan2.2 wan/animate.py, generate.
     """
     expect_animate(model)
     _check_sizes(poses, faces, width, height, scene)
     boxed = letterbox(reference, width, height)
-    embeds = encode_images(model, [boxed.float() / 255], reporter)
+    if features is None:
+        embeds = encode_images(model, [boxed.float() / 255], reporter)
+    else:
+        embeds = given_features(model, features, 1)
     picture = ClipPixels(boxed[None]).as_video()
     (latents,) = encode_videos(model, [picture], reporter, "encode reference", tile_size)
     return AnimateCondition(boxed, latents, embeds, poses, faces, scene, relighting)

@@ -14,6 +14,7 @@ from ..media.picture import cover_picture, resize_picture
 from ..memo import digest
 from ..payloads import ImageCondition, Variant, WanModel
 from ..progress import Reporter
+from .given import given_features
 from .image import encode_images
 from .latents import Video, encode_videos
 from .mask import pack_mask
@@ -78,6 +79,7 @@ def condition_on_image(
     reporter: Reporter,
     end: EndFrame | None = None,
     tile_size: int = 0,
+    features: Tensor | None = None,
 ) -> ImageCondition:
     """Condition a video on its first frame and perhaps its last; others are mid-grey.
 
@@ -90,14 +92,20 @@ def condition_on_image(
         reporter: told once per latent frame encoded.
         end: the end frame.
         tile_size: 0, 128 or 256 pixels: encode in tiles to save memory.
+        features: see `given_features`; None: the image encoder makes them.
     Raises:
         GeometryError: size or frames do not fit.
-        InputError: the weights are of another variant, or there is no room for an end frame.
+        InputError: the weights are of another variant, there is no room for an end frame, or
+            features do not fit.
     """
     shape = latent_shape(width, height, num_frames)
     _check(model, num_frames, end, reporter)
     has_end_latent = end is not None and needs_end_latent(model, end.extra_latent)
-    embeds = encode_images(model, _clip_pictures(model, picture, end), reporter)
+    pictures = _clip_pictures(model, picture, end)
+    if features is None:
+        embeds = encode_images(model, pictures, reporter)
+    else:
+        embeds = given_features(model, features, len(pictures))
     plan = _Plan(
         shape,
         _frame(picture, width, height),
