@@ -53,7 +53,7 @@ _LOADER = {
     "offload": AUTO,
     "download": False,
 }
-_MINI_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": MINI_ANIMATE}
+_MINI_LOADER = {**dict.fromkeys(_LOADER, AUTO), "model": MINI_ANIMATE, "download": False}
 _POSE_LOADER = {
     "detector": "yolov10m.onnx",
     "pose": "vitpose-l-wholebody.onnx",

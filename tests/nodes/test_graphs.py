@@ -151,6 +151,19 @@ def test_model_links_are_embedded_where_files_are_named(name):
     assert all(f"models/{m['directory']}" in note and m["name"] in note for m in models)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_values_have_the_types_of_their_inputs(name, host):
+    """The host itself takes any text for a yes."""
+    kinds = {"BOOLEAN": bool, "INT": int, "FLOAT": (int, float), "STRING": str}
+    info = host.object_info()
+    for node in api(name).values():
+        known = specs(info[node["class_type"]])
+        for key, value in node["inputs"].items():
+            kind = known[key][0]
+            if not isinstance(value, list) and isinstance(kind, str) and kind in kinds:
+                assert isinstance(value, kinds[kind]), (node["class_type"], key, value)
+
+
 def test_generator_writes_what_is_shipped(tmp_path, monkeypatch):
     import importlib.util
 
