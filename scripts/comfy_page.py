@@ -34,15 +34,46 @@ _FIT = """([left, top, right, low]) => {
     height: Math.min(box.height, (low - top) * scale),
   };
 }"""
-_BOUNDS = """() => {
+_BOUNDS = """(notes) => {
   let [left, top, right, low] = [Infinity, Infinity, -Infinity, -Infinity];
   const add = (x, y, w, h) => {
     left = Math.min(left, x); top = Math.min(top, y);
     right = Math.max(right, x + w); low = Math.max(low, y + h);
   };
-  for (const n of app.graph._nodes) add(n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30);
+  for (const n of app.graph._nodes) if (notes || n.type !== "MarkdownNote") add(n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30);
   for (const g of app.graph._groups) add(...g._bounding);
   return [left - 20, top - 20, right + 20, low + 20];
+}"""
+_CALM = "() => app.graph._nodes.forEach((node) => { node.has_errors = false; })"
+_SURROUND = """([kinds, shown]) => {
+  app.graph.clear();
+  const made = [], main = kinds.indexOf(shown);
+  let [x, y, widest] = [0, 0, 0];
+  for (const kind of kinds) {
+    const node = LiteGraph.createNode(kind);
+    app.graph.add(node);
+    node.setSize(node.computeSize());
+    if (node.size[0] < 260) node.setSize([260, node.size[1]]);
+    const place = kinds.indexOf(kind);
+    if (place === main || place === main + 1) { x += widest + 90; y = 0; widest = 0; }
+    if (!made.length) x = 0;
+    node.pos = [x, y];
+    y += node.size[1] + 70;
+    widest = Math.max(widest, node.size[0]);
+    if (kind === shown) { node.color = "#2f5d50"; node.bgcolor = "#3f7364"; }
+    const free = (input) => input.link == null;
+    for (const source of [...made].reverse()) {
+      (source.outputs || []).forEach((output, slot) => {
+        const fits = (i) => free(i) && (output.type === "*"
+          ? ["shift", "labels", "value"].includes(i.name)
+          : i.type === output.type && !i.widget);
+        const at = (node.inputs || []).findIndex(fits);
+        const taken = node.inputs?.some((i) => i.link != null && i.type === output.type);
+        if (at >= 0 && !(taken && output.type !== "IMAGE")) source.connect(slot, node, at);
+      });
+    }
+    made.push(node);
+  }
 }"""
 _RED = """() => app.graph._nodes
   .filter((n) => n.has_errors || !LiteGraph.registered_node_types[n.type])
@@ -120,16 +151,29 @@ class ComfyPage:
             self.page.evaluate("async () => { await app.queuePrompt(0, 1); }")
         return answer.value.json()["prompt_id"]
 
-    def picture(self, path: Path, bare: bool = True) -> None:
+    def surround(self, kinds: list[str], shown: str) -> None:
+        """Make a small graph: a node, left of it what it reads from, right what reads from it.
+
+        Args:
+            kinds: types of the nodes, in the order of running; each reads what it can from those
+                before.
+            shown: the one among them that stands in the middle and stands out.
+        """
+        self.page.evaluate(_SURROUND, [kinds, shown])
+        self.page.wait_for_timeout(300)
+
+    def picture(self, path: Path, bare: bool = True, notes: bool = True) -> None:
         """The whole graph as a picture; JPEG or PNG by the name's end.
 
         Args:
             path: of the file.
             bare: without the page's menus.
+            notes: whether notes belong to the graph.
         """
         if bare:
             self.page.add_style_tag(content=_BARE)
-        clip = self.page.evaluate(_FIT, self.page.evaluate(_BOUNDS))
+        self.page.evaluate(_CALM)  # red frames of files that this host has not
+        clip = self.page.evaluate(_FIT, self.page.evaluate(_BOUNDS, notes))
         self.page.wait_for_timeout(600)
         quality = {"quality": 88} if path.suffix == ".jpg" else {}
         self.page.screenshot(path=str(path), clip=clip, **quality)

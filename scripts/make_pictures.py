@@ -1,0 +1,61 @@
+"""Takes the pictures of help pages and templates from a ComfyUI that runs with this pack.
+
+Needs playwright and Chromium. Run after nodes or graphs have changed, from the repository root:
+python scripts/make_pictures.py http://127.0.0.1:8188
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from comfy_page import ComfyPage
+from node_texts import TEXTS
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+HELP, WORKFLOWS = ROOT / "web" / "docs" / "img", ROOT / "workflows"
+THUMBNAIL = (768, 432)
+"""Pixels; the shape of the cards in the template browser."""
+_HELP_WIDTH, _PAPER, _EDGE = 900, (20, 20, 20), 12
+
+
+def take_help(page: ComfyPage) -> None:
+    """One small graph a node."""
+    HELP.mkdir(parents=True, exist_ok=True)
+    for kind, texts in json.loads((TEXTS / "help.json").read_text("utf-8")).items():
+        page.surround(texts["around"], kind)
+        picture = _taken(page)
+        width = min(_HELP_WIDTH, picture.width)
+        picture = picture.resize((width, round(picture.height * width / picture.width)))
+        picture.save(HELP / f"{kind}.jpg", quality=82, optimize=True)
+
+
+def take_thumbnails(page: ComfyPage) -> None:
+    """Each shipped graph."""
+    for path in sorted(WORKFLOWS.glob("*.json")):
+        page.open(json.loads(path.read_text("utf-8")))
+        card = Image.new("RGB", THUMBNAIL, _PAPER)
+        graph = _taken(page)
+        graph.thumbnail((THUMBNAIL[0] - 2 * _EDGE, THUMBNAIL[1] - 2 * _EDGE), Image.LANCZOS)
+        card.paste(graph, tuple((c - g) // 2 for c, g in zip(THUMBNAIL, graph.size, strict=True)))
+        card.save(path.with_suffix(".jpg"), quality=85, optimize=True)
+
+
+def _taken(page: ComfyPage) -> Image.Image:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "graph.png"
+        page.picture(file, notes=False)
+        return Image.open(file).convert("RGB")
+
+
+def main() -> None:
+    """Take all pictures."""
+    with ComfyPage(sys.argv[1], size=(2400, 1350)) as page:
+        take_help(page)
+        take_thumbnails(page)
+
+
+if __name__ == "__main__":
+    main()
