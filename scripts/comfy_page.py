@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,6 +47,17 @@ _BOUNDS = """(notes) => {
   for (const g of app.graph._groups) add(...g._bounding);
   return [left - 20, top - 20, right + 20, low + 20];
 }"""
+_PLAY = """async ({ filename, subfolder, type }) => {
+  const video = document.createElement("video");
+  video.muted = true;
+  video.src = "/view?" + new URLSearchParams({ filename, subfolder, type });
+  await new Promise((done, fail) => {
+    video.oncanplay = done;
+    video.onerror = () => fail(video.error.message);
+  });
+  await video.play();
+  return [video.videoWidth, video.duration];
+}"""
 _CALM = "() => app.graph._nodes.forEach((node) => { node.has_errors = false; })"
 _SURROUND = """([kinds, shown]) => {
   app.graph.clear();
@@ -75,9 +89,16 @@ _SURROUND = """([kinds, shown]) => {
     made.push(node);
   }
 }"""
-_RED = """() => app.graph._nodes
-  .filter((n) => n.has_errors || !LiteGraph.registered_node_types[n.type])
-  .map((n) => n.type)"""
+_UNKNOWN = """() => app.graph._nodes
+  .map((n) => n.type).filter((type) => !LiteGraph.registered_node_types[type])"""
+_SET = """([kind, values]) => {
+  for (const node of app.graph._nodes.filter((n) => n.type === kind))
+    for (const widget of node.widgets || [])
+      if (widget.name in values) widget.value = values[widget.name];
+}"""
+_TEXTS = """() => Object.fromEntries(app.graph._nodes.map((n) => [n.type, [
+  n.title, ...(n.inputs || []).map((i) => i.label || i.localized_name || i.name),
+  ...(n.outputs || []).map((o) => o.label || o.localized_name || o.name)]]))"""
 # The page's own menus, so that a picture shows the graph alone.
 _BARE = """.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom,
   .side-tool-bar-container, .p-toast, .graph-canvas-panel > *:not(canvas), .comfyui-menu,
@@ -86,42 +107,44 @@ _BARE = """.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-
   .dom-widget, .dom-widget * { visibility: visible !important; }"""
 
 
+@contextmanager
+def open_browser(path: str = "/usr/bin/chromium") -> Iterator[Any]:
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 class ComfyPage:
     """One page; use it in a `with` block.
 
     Args:
+        browser: from `open_browser`.
         url: of a running ComfyUI.
         language: "en" or "zh".
         size: of the window, pixels.
-        chromium: path of the browser.
     """
 
     def __init__(
-        self,
-        url: str,
-        language: str = "en",
-        size: tuple[int, int] = (1600, 1000),
-        chromium: str = "/usr/bin/chromium",
+        self, browser: Any, url: str, language: str = "en", size: tuple[int, int] = (1600, 1000)
     ) -> None:
-        self._url, self._language, self._size, self._chromium = url, language, size, chromium
+        self._browser, self._url, self._language, self._size = browser, url, language, size
         self.errors: list[str] = []
         """Uncaught errors of the page's scripts."""
 
     def __enter__(self) -> ComfyPage:
-        from playwright.sync_api import sync_playwright
-
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(
-            executable_path=self._chromium, args=["--no-sandbox"]
-        )
         width, height = self._size
         self.page = self._browser.new_page(viewport={"width": width, "height": height})
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}"))
         for name, value in (_SETTINGS | {"Comfy.Locale": self._language}).items():
             self.page.request.post(f"{self._url}/api/settings/{name}", data=json.dumps(value))
         self.page.goto(self._url)
         self.page.wait_for_function(_READY, timeout=60_000)
         self.page.wait_for_timeout(1500)  # extensions register after that
+        self.errors.clear()  # those of its own start are not ours
         return self
 
     def __exit__(
@@ -130,8 +153,7 @@ class ComfyPage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._browser.close()
-        self._playwright.stop()
+        self.page.close()
 
     def open(self, graph: dict[str, Any]) -> None:
         """Load a graph as if its file were dropped on the page."""
@@ -139,9 +161,17 @@ class ComfyPage:
         self.page.keyboard.press("Escape")  # a note of missing files, which tests have not
         self.page.wait_for_timeout(300)
 
-    def red_nodes(self) -> list[str]:
-        """Types of nodes that are marked, or unknown."""
-        return self.page.evaluate(_RED)
+    def unknown_nodes(self) -> list[str]:
+        """Types of nodes that the page does not know."""
+        return self.page.evaluate(_UNKNOWN)
+
+    def set(self, kind: str, **values: Any) -> None:
+        """Set widgets of all nodes of a type."""
+        self.page.evaluate(_SET, [kind, values])
+
+    def texts(self) -> dict[str, list[str]]:
+        """What the page calls each node, its inputs and its outputs, by type."""
+        return self.page.evaluate(_TEXTS)
 
     def queue(self) -> str:
         """Queue the graph as its button does; the id of the job."""
@@ -149,7 +179,35 @@ class ComfyPage:
             lambda r: r.url.endswith("/prompt") and r.request.method == "POST"
         ) as answer:
             self.page.evaluate("async () => { await app.queuePrompt(0, 1); }")
-        return answer.value.json()["prompt_id"]
+        body = answer.value.json()
+        if "prompt_id" not in body:
+            raise ValueError(json.dumps(body)[:2000])
+        return body["prompt_id"]
+
+    def wait_for(self, prompt_id: str, seconds: float = 240) -> list[dict[str, Any]]:
+        """Files of a job when it is finished, as the page is told of them.
+
+        Raises:
+            ValueError: it failed; with the host's words.
+            TimeoutError: it is not finished in time.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            known = self.page.request.get(f"{self._url}/history/{prompt_id}").json()
+            if prompt_id in known:
+                job = known[prompt_id]
+                if not job["status"]["completed"]:
+                    raise ValueError(json.dumps(job["status"]["messages"][-1])[:3000])
+                self.page.wait_for_timeout(500)  # the page is told of nodes until then
+                outputs = [v for o in job["outputs"].values() for v in o.values()]
+                entries = [e for v in outputs if isinstance(v, list) for e in v]
+                return [e for e in entries if isinstance(e, dict) and "filename" in e]
+            self.page.wait_for_timeout(200)
+        raise TimeoutError(f"job {prompt_id} is not finished after {seconds} s")
+
+    def plays(self, entry: dict[str, Any]) -> tuple[int, float]:
+        """Width in pixels and length in seconds of a video, as the browser plays it."""
+        return tuple(self.page.evaluate(_PLAY, entry))
 
     def surround(self, kinds: list[str], shown: str) -> None:
         """Make a small graph: a node, left of it what it reads from, right what reads from it.

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from comfy_page import ComfyPage
+from comfy_page import ComfyPage, open_browser
 from node_texts import TEXTS
 from PIL import Image
 
@@ -52,7 +52,7 @@ def _taken(page: ComfyPage) -> Image.Image:
 
 def main() -> None:
     """Take all pictures."""
-    with ComfyPage(sys.argv[1], size=(2400, 1350)) as page:
+    with open_browser() as browser, ComfyPage(browser, sys.argv[1], size=(2400, 1350)) as page:
         take_help(page)
         take_thumbnails(page)
 
