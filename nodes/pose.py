@@ -3,16 +3,17 @@
 from comfy_api.latest import io
 
 from ..wan.errors import WanError
+from ..wan.media.sequence import MadeFrames, pixels
 from ..wan.preprocess.pose.detect import PersonChoice, PersonRule
 from ..wan.preprocess.pose.keypoints import measure_poses
 from ..wan.preprocess.pose.onnx import ModelKind
 from ..wan.preprocess.pose.openpose import read_openpose, write_openpose
-from ..wan.preprocess.pose.overlay import draw_overlays
+from ..wan.preprocess.pose.overlay import draw_overlay, draw_overlays
 from ..wan.preprocess.pose.skeleton import draw_track
 from ..wan.preprocess.pose.track import describe_misses, drop_uncertain, smooth_track
 from . import compat
 from .host_progress import NodeReporter
-from .images import to_image
+from .images import glimpse, to_image
 from .onnx_files import (
     DEVICES,
     TINY,
@@ -195,7 +196,10 @@ class WanLocalPoseExtract(io.ComfyNode):
         if missed:
             reporter.note(missed)
         track = smooth_track(drop_uncertain(track, min_score, min_score, min_score), smoothing)
-        return io.NodeOutput(track, write_openpose(track))
+        overlay = MadeFrames(
+            len(track), lambda n: draw_overlay(pixels(driving.frames, n), track, n)
+        )
+        return io.NodeOutput(track, write_openpose(track), ui=glimpse(overlay, cls))
 
 
 class WanLocalPoseFromKeypoints(io.ComfyNode):

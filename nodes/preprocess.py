@@ -19,7 +19,7 @@ from ..wan.preprocess.pose.track import describe_misses
 from ..wan.preprocess.video import read_video, select_frames
 from . import compat
 from .host_progress import NodeReporter
-from .images import to_image
+from .images import glimpse, to_image
 from .inputs import from_param
 from .onnx_files import make_segmenter, segmenter_choices
 from .sockets import WanDriving, WanPose, from_audio, to_audio
@@ -180,7 +180,8 @@ class WanLocalFaceCrop(io.ComfyNode):
         missed = describe_misses({"face": faces.misses}, len(pose))
         if missed:
             reporter.note(missed)
-        return io.NodeOutput(to_image(crop_faces(driving.frames, faces, reporter), reporter))
+        crops = crop_faces(driving.frames, faces, reporter)
+        return io.NodeOutput(to_image(crops, reporter), ui=glimpse(crops, cls))
 
 
 class WanLocalSegmentPerson(io.ComfyNode):
@@ -278,8 +279,10 @@ class WanLocalMaskDilate(io.ComfyNode):
         grown = dilate_mask(mask, mask_kernel_size, mask_iterations, reporter)
         grown = block_mask(grown, mask_w_subdivisions, mask_h_subdivisions, reporter)
         background = to_image(mask_background(frames, grown, reporter), reporter)
-        shown = to_image(preview(frames, grown, reporter), reporter)
-        return io.NodeOutput(match_mask(grown, frames).float(), background, shown)
+        red = preview(frames, grown, reporter)
+        shown = to_image(red, reporter)
+        masked = match_mask(grown, frames).float()
+        return io.NodeOutput(masked, background, shown, ui=glimpse(red, cls))
 
 
 def read_driving(video, fps, resize, reporter, part):

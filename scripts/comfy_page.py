@@ -138,7 +138,9 @@ class ComfyPage:
     def __enter__(self) -> ComfyPage:
         width, height = self._size
         self.page = self._browser.new_page(viewport={"width": width, "height": height})
-        self.page.on("pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}"))
+        self.page.on(
+            "pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}")
+        )
         for name, value in (_SETTINGS | {"Comfy.Locale": self._language}).items():
             self.page.request.post(f"{self._url}/api/settings/{name}", data=json.dumps(value))
         self.page.goto(self._url)

@@ -173,7 +173,7 @@ def main(names: list[str]) -> None:
         crossings, covered = wires.count(y)
         print(f"{graph.name}: {crossings} crossings, {covered} wires over nodes")
         places[graph.name] = {str(key): list(value) for key, value in found.items()}
-    PLACES.write_text(json.dumps(places, indent=1) + "\n", "utf-8")
+        PLACES.write_text(json.dumps(places, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

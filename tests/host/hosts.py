@@ -99,11 +99,12 @@ class RunResult:
         self.status = END.get(kind, self.status)
 
     def find_files(self, base):
-        """Turn the file entries of `ui` into paths below the host's base directory."""
+        """Turn the file entries of `ui` into paths below the host's base directory; pictures for
+        the page only are left out."""
         for output in self.ui.values():
             for entries in output.values():
                 for entry in entries if isinstance(entries, list | tuple) else ():
-                    if isinstance(entry, dict) and "filename" in entry:
+                    if isinstance(entry, dict) and entry.get("type") in ("output", "input"):
                         folder = Path(base, entry["type"], entry["subfolder"])
                         self.outputs.append(folder / entry["filename"])
 
