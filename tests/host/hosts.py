@@ -220,3 +220,10 @@ def find_checkouts():
         return [Path(part).expanduser().resolve() for part in named.split(os.pathsep) if part]
     found = sorted((Path.home() / "comfy").glob("ComfyUI*"))
     return [path for path in found if (path / "main.py").is_file()]
+
+
+def find_pack(name):
+    """Folder of another node pack, in COMFYUI_PACKS or ~/comfy; None where there is none."""
+    places = os.environ.get("COMFYUI_PACKS", str(Path.home() / "comfy")).split(os.pathsep)
+    found = (Path(place).expanduser() / name for place in places if place)
+    return next((path for path in found if (path / "__init__.py").is_file()), None)

@@ -41,6 +41,7 @@ class RealHost(Host):
         previews: start with --preview-method latent2rgb.
         env: more environment variables for the server.
         arguments: more command-line arguments for the server.
+        others: folders of other packs that are to be there too.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RealHost(Host):
         previews=True,
         env=None,
         arguments=(),
+        others=(),
     ):
         super().__init__()
         self.checkout = Path(checkout)
@@ -64,7 +66,7 @@ class RealHost(Host):
         self._loop = None
         atexit.register(self.close)
         try:
-            self._lay_base(Path(pack))
+            self._lay_base({PACK_FOLDER: pack} | {Path(path).name: path for path in others})
             self.port = free_port()
             self._launch(previews, env or {}, arguments)
             self._await_nodes(node_prefix)
@@ -73,10 +75,11 @@ class RealHost(Host):
             self.close()
             raise
 
-    def _lay_base(self, pack):
+    def _lay_base(self, packs):
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (self.base / name).mkdir()
-        (self.base / "custom_nodes" / PACK_FOLDER).symlink_to(pack, target_is_directory=True)
+        for name, folder in packs.items():
+            (self.base / "custom_nodes" / name).symlink_to(folder, target_is_directory=True)
 
     def _launch(self, previews, env, arguments):
         python = self.checkout / ".venv" / "bin" / "python"
