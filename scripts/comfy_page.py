@@ -131,7 +131,7 @@ class ComfyPage:
     def __init__(
         self, browser: Any, url: str, language: str = "en", size: tuple[int, int] = (1600, 1000)
     ) -> None:
-        self._browser, self._url, self._language, self._size = browser, url, language, size
+        self._browser, self.url, self._language, self._size = browser, url, language, size
         self.errors: list[str] = []
         """Uncaught errors of the page's scripts."""
 
@@ -142,11 +142,8 @@ class ComfyPage:
             "pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}")
         )
         for name, value in (_SETTINGS | {"Comfy.Locale": self._language}).items():
-            self.page.request.post(f"{self._url}/api/settings/{name}", data=json.dumps(value))
-        self.page.goto(self._url)
-        self.page.wait_for_function(_READY, timeout=60_000)
-        self.page.wait_for_timeout(1500)  # extensions register after that
-        self.errors.clear()  # those of its own start are not ours
+            self.page.request.post(f"{self.url}/api/settings/{name}", data=json.dumps(value))
+        self.reload()
         return self
 
     def __exit__(
@@ -156,6 +153,13 @@ class ComfyPage:
         trace: TracebackType | None,
     ) -> None:
         self.page.close()
+
+    def reload(self) -> None:
+        """Open the page anew: it asks then which files there are."""
+        self.page.goto(self.url)
+        self.page.wait_for_function(_READY, timeout=60_000)
+        self.page.wait_for_timeout(1500)  # extensions register after that
+        self.errors.clear()  # those of its own start are not ours
 
     def open(self, graph: dict[str, Any]) -> None:
         """Load a graph as if its file were dropped on the page."""
@@ -195,7 +199,7 @@ class ComfyPage:
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            known = self.page.request.get(f"{self._url}/history/{prompt_id}").json()
+            known = self.page.request.get(f"{self.url}/history/{prompt_id}").json()
             if prompt_id in known:
                 job = known[prompt_id]
                 if not job["status"]["completed"]:
@@ -210,6 +214,11 @@ class ComfyPage:
     def plays(self, entry: dict[str, Any]) -> tuple[int, float]:
         """Width in pixels and length in seconds of a video, as the browser plays it."""
         return tuple(self.page.evaluate(_PLAY, entry))
+
+    def fetch(self, entry: dict[str, Any]) -> bytes:
+        """A file of a job, from `wait_for`."""
+        wanted = {key: entry[key] for key in ("filename", "subfolder", "type")}
+        return self.page.request.get(f"{self.url}/view", params=wanted).body()
 
     def surround(self, kinds: list[str], shown: str) -> None:
         """Make a small graph: a node, left of it what it reads from, right what reads from it.

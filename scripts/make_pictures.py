@@ -12,13 +12,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from comfy_page import ComfyPage, open_browser
 from node_texts import TEXTS
-from PIL import Image
+from PIL import Image, ImageDraw
+from strips import make_strips
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP, WORKFLOWS = ROOT / "web" / "docs" / "img", ROOT / "workflows"
 THUMBNAIL = (768, 432)
 """Pixels; the shape of the cards in the template browser."""
-_HELP_WIDTH, _PAPER, _EDGE = 900, (20, 20, 20), 12
+_HELP_WIDTH, _PAPER, _EDGE, _STRIP = 900, (20, 20, 20), 12, 142
+_LABEL = "made by wan-mini, which comes with the pack"
 
 
 def take_help(page: ComfyPage) -> None:
@@ -33,14 +35,25 @@ def take_help(page: ComfyPage) -> None:
 
 
 def take_thumbnails(page: ComfyPage) -> None:
-    """Each shipped graph."""
+    """Each shipped graph, under what the miniature makes with it."""
+    strips = make_strips(page, _STRIP)
     for path in sorted(WORKFLOWS.glob("*.json")):
         page.open(json.loads(path.read_text("utf-8")))
         card = Image.new("RGB", THUMBNAIL, _PAPER)
-        graph = _taken(page)
-        graph.thumbnail((THUMBNAIL[0] - 2 * _EDGE, THUMBNAIL[1] - 2 * _EDGE), Image.LANCZOS)
-        card.paste(graph, tuple((c - g) // 2 for c, g in zip(THUMBNAIL, graph.size, strict=True)))
+        _paste(card, strips[path.stem], _EDGE, _STRIP)
+        top = 2 * _EDGE + _STRIP
+        _paste(card, _taken(page), top, THUMBNAIL[1] - _EDGE - top)
+        ImageDraw.Draw(card).text(
+            (_EDGE, THUMBNAIL[1] - _EDGE - 8), _LABEL, fill=(150, 150, 150), font_size=13
+        )
         card.save(path.with_suffix(".jpg"), quality=85, optimize=True)
+
+
+def _paste(card: Image.Image, picture: Image.Image, top: int, height: int) -> None:
+    """In the middle of a row of the card, as large as fits."""
+    picture.thumbnail((THUMBNAIL[0] - 2 * _EDGE, height), Image.LANCZOS)
+    at = ((THUMBNAIL[0] - picture.width) // 2, top + (height - picture.height) // 2)
+    card.paste(picture, at)
 
 
 def _taken(page: ComfyPage) -> Image.Image:
