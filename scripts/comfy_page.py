@@ -96,6 +96,13 @@ _SET = """([kind, values]) => {
     for (const widget of node.widgets || [])
       if (widget.name in values) widget.value = values[widget.name];
 }"""
+_SELECT = """(kind) => {
+  const node = app.graph._nodes.find((n) => n.type === kind), canvas = app.canvas;
+  canvas.selectNode(node);
+  canvas.ds.scale = 1;  // the buttons over it must lie in the window
+  canvas.ds.offset = [200 - node.pos[0], 300 - node.pos[1]];
+  canvas.setDirty(true, true);
+}"""
 _TEXTS = """() => Object.fromEntries(app.graph._nodes.map((n) => [n.type, [
   n.title, ...(n.inputs || []).map((i) => i.label || i.localized_name || i.name),
   ...(n.outputs || []).map((o) => o.label || o.localized_name || o.name)]]))"""
@@ -214,6 +221,22 @@ class ComfyPage:
     def plays(self, entry: dict[str, Any]) -> tuple[int, float]:
         """Width in pixels and length in seconds of a video, as the browser plays it."""
         return tuple(self.page.evaluate(_PLAY, entry))
+
+    def help_picture(self, kind: str) -> tuple[str, int]:
+        """Open the help of a node as a user does.
+
+        Args:
+            kind: a type of which there is a node in the graph.
+        Returns:
+            Address and width in pixels of the picture on it.
+        """
+        self.page.evaluate(_SELECT, kind)
+        button = self.page.locator('[data-testid="info-button"]')
+        button.click(timeout=20_000)
+        picture = self.page.locator(f'img[src*="/docs/img/{kind}"]').first
+        picture.wait_for(timeout=20_000)
+        self.page.wait_for_timeout(500)
+        return tuple(picture.evaluate("(i) => [i.src, i.naturalWidth]"))
 
     def fetch(self, entry: dict[str, Any]) -> bytes:
         """A file of a job, from `wait_for`."""

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HELP, WORKFLOWS = ROOT / "web" / "docs" / "img", ROOT / "workflows"
 THUMBNAIL = (768, 432)
 """Pixels; the shape of the cards in the template browser."""
+SHEETS = ROOT / "assets" / "sheets"
+_README_WIDTH, _TOLD = 1800, 6000  # pixels; milliseconds until the word that a job is done is gone
 _HELP_WIDTH, _PAPER, _EDGE, _STRIP = 900, (20, 20, 20), 12, 142
 _LABEL = "made by wan-mini, which comes with the pack"
 
@@ -37,6 +39,7 @@ def take_help(page: ComfyPage) -> None:
 def take_thumbnails(page: ComfyPage) -> None:
     """Each shipped graph, under what the miniature makes with it."""
     strips = make_strips(page, _STRIP)
+    page.reload()  # without its word that a job is done
     for path in sorted(WORKFLOWS.glob("*.json")):
         page.open(json.loads(path.read_text("utf-8")))
         card = Image.new("RGB", THUMBNAIL, _PAPER)
@@ -47,6 +50,17 @@ def take_thumbnails(page: ComfyPage) -> None:
             (_EDGE, THUMBNAIL[1] - _EDGE - 8), _LABEL, fill=(150, 150, 150), font_size=13
         )
         card.save(path.with_suffix(".jpg"), quality=85, optimize=True)
+
+
+def take_graphs(page: ComfyPage) -> None:
+    """Those of the README, after they have run: results show under the nodes."""
+    for name in ("i2v", "animation", "replacement"):
+        page.open(json.loads((WORKFLOWS / f"wan_{name}_mini.json").read_text("utf-8")))
+        page.wait_for(page.queue())
+        page.page.wait_for_timeout(_TOLD)
+        picture = _taken(page)
+        picture.thumbnail((_README_WIDTH, _README_WIDTH), Image.LANCZOS)
+        picture.save(SHEETS / f"graph_{name}.jpg", quality=80, optimize=True)
 
 
 def _paste(card: Image.Image, picture: Image.Image, top: int, height: int) -> None:
@@ -68,6 +82,7 @@ def main() -> None:
     with open_browser() as browser, ComfyPage(browser, sys.argv[1], size=(2400, 1350)) as page:
         take_help(page)
         take_thumbnails(page)
+        take_graphs(page)
 
 
 if __name__ == "__main__":

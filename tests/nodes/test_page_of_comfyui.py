@@ -94,6 +94,13 @@ def test_help_pages_are_served(page, real, language):
     assert text == (ROOT / f"web/docs/WanLocalSampler/{language}.md").read_text("utf-8")
 
 
+def test_the_help_panel_shows_the_picture(page, real):
+    page.open({**graph("wan_i2v_mini"), "nodes": [], "links": []})
+    page.surround(["WanLocalImageToVideo", "WanLocalSampler"], "WanLocalSampler")
+    address, width = page.help_picture("WanLocalSampler")
+    assert address.startswith(f"{real.url}/extensions/ComfyUI-WanLocal/docs/") and width > 400
+
+
 def test_the_page_speaks_chinese(browser, real):
     chinese = open_texts("zh")
     with ComfyPage(browser, real.url, "zh") as page:

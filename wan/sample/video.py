@@ -56,7 +56,7 @@ def sample_video(
             return denoise(run, noise, solver), describe_run(run, kernel)
 
     latents, report = work.within_memory(sample, reporter)
-    reporter.note(f"{report.describe()} {model.notice}".rstrip())
+    reporter.note(". ".join(filter(None, (report.describe(), model.notice))))
     return VideoLatents(latents, condition.num_frames, seed, report)
 
 
