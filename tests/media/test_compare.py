@@ -50,7 +50,7 @@ def test_a_moving_wipe_goes_from_side_to_side():
 
 def test_the_shorter_stands_still_and_the_second_takes_the_size_of_the_first():
     first, second = video(RED, 2), video(BLUE, 5, 64, 64)
-    second[4] = 99
+    first[0], second[4] = 50, 99
     made = compare(first, second)
     assert len(made) == 5 and made[4].shape == (32, 96, 3)
     assert is_all(made[4][:, :48], RED)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from shipped_graphs import random_weights
 from wan_local.nodes.bridge import WanLocalTextFromConditioning, WanLocalUseVae
 from wan_local.nodes.encode import WanLocalImageToVideo
+from wan_local.wan.encode.given import given_features
 from wan_local.wan.encode.prompt import encode_prompts
+from wan_local.wan.errors import InputError
 from wan_local.wan.load.header import read_header
 from wan_local.wan.load.keys import to_original, vae_rows
 from wan_local.wan.payloads import Variant
@@ -40,6 +42,28 @@ def test_conditioning_becomes_text(stand_in, i2v):
     assert torch.equal(text.negative[:, :4], ours.negative[:, :4])
     alone = run(WanLocalTextFromConditioning, model=i2v, positive=positive)
     assert alone.negative is None
+
+
+def test_what_the_mask_of_a_text_leaves_out_is_zero(stand_in, i2v):
+    features = torch.rand(1, 6, i2v.config["text_dim"]) + 1
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
+    encoded = [[features, {"attention_mask": mask}]]
+    text = run(WanLocalTextFromConditioning, model=i2v, positive=encoded)
+    assert torch.equal(text.positive[:, :4], features[:, :4]) and text.positive[:, 4:].eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 0), (1, 513, 0), (1, 6, 1), (6, 0)])
+def test_a_text_of_another_encoder_is_refused(stand_in, i2v, shape):
+    features = torch.rand(*shape[:-1], i2v.config["text_dim"] + shape[-1])
+    with pytest.raises(InputError, match=r"encoded text has the shape \["):
+        run(WanLocalTextFromConditioning, model=i2v, positive=[[features, {}]])
+
+
+@pytest.mark.parametrize(("pictures", "more"), [(2, 0), (1, 1)])
+def test_a_picture_of_another_encoder_is_refused(i2v, pictures, more):
+    features = torch.rand(pictures, 5, i2v.config["image_dim"] + more)
+    with pytest.raises(InputError, match=r"(?s)shape \[.*reads 1 picture of"):
+        given_features(i2v, features, 1)
 
 
 def test_a_vae_object_of_the_host_is_used(stand_in, i2v):
