@@ -120,7 +120,10 @@ def test_frames_sound_and_poses_through_videohelpersuite(beside, vhs, video):
     sound = [path for path in made if path.suffix == ".mp4"][-1]
     with av.open(str(sound)) as file:
         assert float(file.duration / av.time_base) == pytest.approx(FRAMES / RATE, abs=0.15)
-        assert file.streams.audio and len(list(file.decode(audio=0))) > 10
+        heard = np.concatenate([f.to_ndarray()[0] for f in file.decode(audio=0)])
+    # VideoHelperSuite fills up with silence: the tone must last to the end.
+    parts = [np.abs(part).mean() for part in np.array_split(heard[: heard.size * 9 // 10], 8)]
+    assert min(parts) > 0.3
 
 
 def test_frames_of_core_and_of_videohelpersuite_give_the_same_pose(beside, vhs, video):
@@ -200,10 +203,13 @@ def test_one_rife_file_serves_core_and_us(beside, video):
     folder = beside.models_dir / "frame_interpolation"
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "rife_v4.26.safetensors", fill(shapes("4.25"), 0.6))
+    size = {"width": 256, "height": 384, "crop": "disabled"}
     graph = {
         "file": node("LoadVideo", file=video),
         "images": node("GetVideoComponents", video=["file", 0]),
-        "few": node("ImageFromBatch", image=["images", 0], batch_index=0, length=3),
+        "some": node("ImageFromBatch", image=["images", 0], batch_index=0, length=3),
+        # What is added at the border differs: here there is nothing to add.
+        "few": node("ImageScale", image=["some", 0], upscale_method="bilinear", **size),
         "theirs": node("FrameInterpolationModelLoader", model_name="rife_v4.26.safetensors"),
         "core": node(
             "FrameInterpolate", interp_model=["theirs", 0], images=["few", 0], multiplier=2
@@ -220,5 +226,5 @@ def test_one_rife_file_serves_core_and_us(beside, video):
     }
     by_core = saved(beside, graph, ["core", 0], "rife_core")
     by_us = saved(beside, graph, ["ours", 0], "rife_ours")
-    assert by_core.shape == by_us.shape == (5, HEIGHT, WIDTH, 3)
-    assert close(by_us, by_core, 2)
+    assert by_core.shape == by_us.shape == (5, 384, 256, 3)
+    assert np.abs(by_us.astype(int) - by_core.astype(int)).max() <= 1
