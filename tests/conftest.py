@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT / "tests" / "load"))
 sys.path.insert(0, str(ROOT / "tests" / "mini"))
 load_pack()
 
+from forwards import forward  # noqa: E402, F401
 from host.fixtures import *  # noqa: E402, F403 - host, stand_in, host_pool
 from running_service import *  # noqa: E402, F403 - service, make_service
 

@@ -151,7 +151,7 @@ def test_tests_are_collected_in_a_folder_with_a_hyphen(tmp_path):
         shutil.copy(ROOT / name, copy / name)
     for folder in ("wan", "nodes", "tests/host", "tests/service"):
         shutil.copytree(ROOT / folder, copy / folder, dirs_exist_ok=True)
-    for name in ("conftest.py", "test_geometry.py"):
+    for name in ("conftest.py", "forwards.py", "test_geometry.py"):
         shutil.copy(ROOT / "tests" / name, copy / "tests" / name)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/test_geometry.py", "-k", "a19"],

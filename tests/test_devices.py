@@ -21,9 +21,17 @@ from wan_local.wan.residency import DevicePlacement, default_dtype
 from wan_local.wan.residency.offload import can_stream
 from wan_local.wan.residency.weights import slots_of
 from wan_local.wan.sample.cache import ResidualCache
+from wan_local.wan.sample.cross import Branch
 from wan_local.wan.sample.face import embed_face, encode_motion
-from wan_local.wan.sample.forward import Branch, Step, embed_context, embed_pose, predict_velocities
-from wan_local.wan.sample.rope import Riflex, rotary_tables
+from wan_local.wan.sample.forward import (
+    Network,
+    Step,
+    embed_context,
+    embed_pose,
+    embed_time,
+    predict_velocities,
+)
+from wan_local.wan.sample.rope import Riflex, Rotary, rotary_tables
 
 META = torch.device("meta")
 HALF = torch.bfloat16
@@ -106,8 +114,11 @@ def test_sampling(tiny):
         branches = [Branch(embed_context(module, text, images))] * 2
         rotary = rotary_tables(module.rope, LatentShape(3, 8, 8), Riflex(force=True), hidden.device)
         cache = Step(ResidualCache(), is_reused=True, numbers=(0, 1))
-        when = torch.tensor([500]).to(META)
-        for result in predict_velocities(module, hidden, when, branches, rotary, cache, int):
+        network, moment = (
+            Network(module, Rotary.of(rotary)),
+            embed_time(module, torch.tensor([500]), hidden),
+        )
+        for result in predict_velocities(network, hidden, moment, branches, cache, int):
             assert result.is_meta and result.shape == (1, 16, 3, 8, 8)
 
 
@@ -122,8 +133,9 @@ def test_animating(tiny):
         images = torch.empty(1, 5, model.config["image_dim"], dtype=HALF, device=META)
         branch = Branch(embed_context(module, text, images), embed_face(module, motion))
         rotary = rotary_tables(module.rope, LatentShape(3, 8, 8), None, hidden.device)
-        step, when = Step(ResidualCache()), torch.tensor([500]).to(META)
-        (found,) = predict_velocities(module, hidden, when, [branch], rotary, step, int, pose)
+        network = Network(module, Rotary.of(rotary), pose=pose)
+        moment = embed_time(module, torch.tensor([500]), hidden)
+        (found,) = predict_velocities(network, hidden, moment, [branch], Step(ResidualCache()), int)
         assert found.is_meta
 
 

@@ -167,7 +167,8 @@ def test_a25_calls_of_the_transformer(animate_model, text, condition):
     """Steps times clips, twice as many with guidance."""
     calls = []
     with animate_model.transformer.on_device() as transformer:
-        handle = transformer.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+        layer = transformer.blocks[0].ffn.net[2]  # of whatever walks through the block
+        handle = layer.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
         result(animate_model, text, condition, SETTINGS)
         alone = len(calls)

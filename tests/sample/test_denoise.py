@@ -8,9 +8,16 @@ from wan_local.wan.errors import GeometryError, InputError, ModelError
 from wan_local.wan.progress import Silent
 from wan_local.wan.sample.attention import kernel_problem, sage_problem
 from wan_local.wan.sample.cache import MagCache, ResidualCache, TeaCache
-from wan_local.wan.sample.forward import Branch, Step, embed_context, predict_velocities
+from wan_local.wan.sample.cross import Branch
+from wan_local.wan.sample.forward import (
+    Network,
+    Step,
+    embed_context,
+    embed_time,
+    predict_velocities,
+)
 from wan_local.wan.sample.guidance import Guidance, guide
-from wan_local.wan.sample.rope import Riflex, rotary_tables
+from wan_local.wan.sample.rope import Riflex, Rotary, rotary_tables
 from wan_local.wan.sample.schedule import Solver
 from wan_local.wan.sample.settings import SampleOptions, SampleSettings
 from wan_local.wan.sample.video import sample_video
@@ -47,7 +54,7 @@ class Counter(Silent):
         self.notes.append(text)
 
 
-def test_forward_equals_the_modules_own(i2v, text, condition):
+def test_forward_equals_the_modules_own(i2v, text, condition, forward):
     known = torch.cat([condition.mask, condition.latents], dim=1)
     noise = torch.randn(1, 16, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     hidden, timestep = torch.cat([noise, known], dim=1), torch.tensor([737])
@@ -61,15 +68,17 @@ def test_forward_equals_the_modules_own(i2v, text, condition):
         ]
         rotary = rotary_tables(transformer.rope, condition.shape, None, hidden.device)
         step = Step(ResidualCache(), numbers=(0, 1))
-        ours = predict_velocities(
-            transformer, hidden, timestep, branches, rotary, step, lambda: None
+        network, moment = (
+            Network(transformer, Rotary.of(rotary)),
+            embed_time(transformer, timestep, hidden),
         )
-    assert torch.equal(ours[0], expected)
+        ours = predict_velocities(network, hidden, moment, branches, step, lambda: None)
+    forward.expect_equal(ours[0], expected)
     assert not torch.equal(ours[0], ours[1])
 
 
 @pytest.mark.parametrize("solver", ["unipc", "dpm++"])
-def test_loop_equals_a_straightforward_recomputation(i2v, text, condition, solver):
+def test_loop_equals_a_straightforward_recomputation(i2v, text, condition, solver, forward):
     settings = replace(SETTINGS, solver=solver)
     ours = sample_video(i2v, text, condition, settings, Silent()).latents
     latents = torch.randn(16, 3, 6, 8, generator=torch.Generator().manual_seed(7))[None]
@@ -83,7 +92,7 @@ def test_loop_equals_a_straightforward_recomputation(i2v, text, condition, solve
             ]
             velocity = both[1] + 5.0 * (both[0] - both[1])
             latents = steps.step(velocity, index, latents)
-    assert torch.equal(ours, latents)
+    forward.expect_equal(ours, latents)
 
 
 def test_a31_guidance_1_runs_one_forward_a_step(i2v, text, condition):

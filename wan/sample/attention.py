@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import InputError
 from ..progress import Reporter
@@ -18,14 +21,25 @@ _BACKENDS = {"sage": "sage", "sdpa": "native"}
 # SageAttention computes in 8 bits; its paper reports relative errors of a few percent.
 _CLOSE = 0.1
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
+"""Takes query, key and value, each [1, tokens, heads, head_dim], and what is added to the scores,
+[1, 1, 1, key tokens] or None; gives [1, tokens, heads, head_dim]."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What computes attention."""
+
+    name: str
+    """As a user reads it."""
+    attend: Attend
 
 
 @contextmanager
 def attention_kernel(
     kernel: str, device: torch.device, dtype: torch.dtype, head_dim: int, reporter: Reporter
-) -> Iterator[str]:
-    """Run all attention inside the block with one kernel.
+) -> Iterator[Kernel]:
+    """Run all attention inside the block with one kernel, that of the stock modules too.
 
     Args:
         kernel: "sage" or "sdpa". sage that cannot be used here is replaced by sdpa, and said so.
@@ -49,8 +63,51 @@ def attention_kernel(
         if problem:
             reporter.note(f"attention: sage cannot be used ({problem}), sdpa runs instead")
             kernel = "sdpa"
-    with attention_backend(_BACKENDS[kernel]):
-        yield kernel
+    with attention_backend(_BACKENDS[kernel]), _best_first(device):
+        if kernel == "sage":
+            yield Kernel(kernel, _sage)
+        else:
+            yield Kernel(_named(device, dtype, head_dim), scaled_dot_product)
+
+
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """PyTorch's own attention; see `Attend`."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
+
+
+def _sage(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None:
+        return scaled_dot_product(query, key, value, bias)
+    from sageattention import sageattn
+
+    return sageattn(query, key, value, tensor_layout="NHD")
+
+
+def _best_first(device: torch.device) -> AbstractContextManager[None]:
+    """Let PyTorch try its kernels from the fastest on; by itself it takes cuDNN's on few cards."""
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if "set_priority" not in inspect.signature(sdpa_kernel).parameters:
+        return nullcontext()
+    names = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
+    return sdpa_kernel([getattr(SDPBackend, name) for name in names], set_priority=True)
+
+
+def _named(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+    """ "sdpa", on CUDA with the kernel that PyTorch will take for it."""
+    if device.type != "cuda":
+        return "sdpa"
+    from torch.backends import cuda
+
+    sample = torch.empty(1, 1, 256, head_dim, device=device, dtype=dtype)
+    given = cuda.SDPAParams(sample, sample, sample, None, 0.0, False, False)
+    for name in ("cudnn", "flash", "efficient"):
+        if getattr(cuda, f"can_use_{name}_attention")(given):
+            return f"sdpa ({name})"
+    return "sdpa (math)"
 
 
 @lru_cache
@@ -67,8 +124,8 @@ def sage_problem(device: torch.device, dtype: torch.dtype, head_dim: int) -> str
 
 
 def kernel_problem(
-    kernel: Attend,
-    reference: Attend,
+    kernel: Callable[[Tensor, Tensor, Tensor], Tensor],
+    reference: Callable[[Tensor, Tensor, Tensor], Tensor],
     device: torch.device,
     dtype: torch.dtype,
     head_dim: int,
@@ -92,7 +149,7 @@ def kernel_problem(
     return f"its result is {distance:.0%} away from sdpa's"
 
 
-def _dispatch(backend: str) -> Attend:
+def _dispatch(backend: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from ..geometry import LatentShape
 from ..payloads import ClipCondition, SampleReport, TextEmbeds, WanModel, expect_animate
 from ..progress import Reporter
+from .cross import Branch, count_padding
 from .denoise import denoise, describe_run, guided_texts, prepare, ready_transformer
 from .face import embed_face, encode_motion, encode_no_motion
-from .forward import Branch, embed_context, embed_pose
+from .forward import embed_context, embed_pose
 from .schedule import Solver
 from .settings import SampleSettings
 from .workload import Workload
@@ -70,9 +71,11 @@ def sample_clip(
             pose = embed_pose(transformer, condition.pose.to(weight.device, weight.dtype))
             solver = Solver(settings.solver, settings.steps, settings.shift)
             known = condition.known
-            run = prepare(transformer, model, known, branches, solver, settings, reporter, pose)
+            run = prepare(
+                transformer, kernel, model, known, branches, solver, settings, reporter, pose
+            )
             latents = denoise(run, noise, solver)
-            return ClipLatents(latents[:, :, 1:], describe_run(run, kernel))
+            return ClipLatents(latents[:, :, 1:], describe_run(run))
 
     return work.within_memory(sample, reporter)
 
@@ -89,6 +92,7 @@ def _branches(
         Branch(
             embed_context(transformer, embeds.to(weight.device, weight.dtype), images),
             embed_face(transformer, motion),
+            count_padding(embeds),
         )
         for embeds, motion in zip(texts, motions, strict=True)
     ]

@@ -13,10 +13,11 @@ from ..errors import InputError
 from ..geometry import LatentShape
 from ..payloads import SampleReport, TextEmbeds, WanModel
 from ..progress import Reporter, phase
-from .attention import attention_kernel
+from .attention import Kernel, attention_kernel
 from .cache import ResidualCache, RunFacts, SkipPlan, compute_all
-from .forward import Branch, Rotary, Step, predict_velocities
-from .rope import riflex_applies, rotary_tables
+from .cross import Branch
+from .forward import Moment, Network, Step, embed_time, predict_velocities
+from .rope import Rotary, riflex_applies, rotary_tables
 from .schedule import Solver
 from .settings import SampleSettings
 from .workload import Workload
@@ -26,28 +27,29 @@ from .workload import Workload
 class Denoiser:
     """What stays the same from step to step. The tensors are on the transformer's device."""
 
-    transformer: nn.Module
+    network: Network
+    kernel: str
+    """What computes attention, as a user reads it."""
+    moments: Sequence[Moment]
+    """One per step."""
     known: Tensor
     """[1, 20, T, H/8, W/8]: mask and conditioning latents."""
     branches: Sequence[Branch]
     """Conditional first; the second one only where there is guidance."""
-    rotary: Rotary
     plan: SkipPlan
     residuals: ResidualCache
     settings: SampleSettings
     reporter: Reporter
-    pose: Tensor | None = None
-    """From `embed_pose`."""
 
 
 @contextmanager
-def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.Module, str]]:
+def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.Module, Kernel]]:
     """The transformer on its device with the wanted attention kernel, inside the block.
 
     Args:
         work: what will be sampled; tells the memory that is needed.
     Yields:
-        The transformer and the name of the kernel that runs.
+        The transformer and the kernel that runs.
     """
     model = work.model
     with model.transformer.on_device(work.nbytes) as transformer, torch.inference_mode():
@@ -60,6 +62,7 @@ def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.M
 
 def prepare(
     transformer: nn.Module,
+    kernel: Kernel,
     model: WanModel,
     known: Tensor,
     branches: Sequence[Branch],
@@ -71,22 +74,26 @@ def prepare(
     """Make everything that all steps share, and tell what is skipped and stretched.
 
     Args:
+        transformer, kernel: from `ready_transformer`.
         known: [1, 20, T, H/8, W/8] on any device.
-        branches, pose: see `Denoiser`.
+        branches: see `Denoiser`.
+        pose: see `Network`.
     """
     weight = transformer.patch_embedding.weight
     shape = LatentShape(*known.shape[2:])
     _tell_riflex(model, shape, settings, reporter)
+    known = known.to(weight.device, weight.dtype)
+    tables = rotary_tables(transformer.rope, shape, settings.options.riflex, weight.device)
     return Denoiser(
-        transformer=transformer,
-        known=known.to(weight.device, weight.dtype),
+        network=Network(transformer, Rotary.of(tables), kernel.attend, pose),
+        kernel=kernel.name,
+        moments=[embed_time(transformer, t[None], known) for t in solver.timesteps],
+        known=known,
         branches=branches,
-        rotary=rotary_tables(transformer.rope, shape, settings.options.riflex, weight.device),
         plan=_skip_plan(transformer, model, solver, settings, reporter),
         residuals=ResidualCache(),
         settings=settings,
         reporter=reporter,
-        pose=pose,
     )
 
 
@@ -102,16 +109,16 @@ def denoise(run: Denoiser, noise: Tensor, solver: Solver) -> Tensor:
     """
     latents = noise.to(run.known.device)
     with phase(run.reporter, "sample", run.settings.steps) as advance:
-        for index, timestep in enumerate(solver.timesteps):
-            velocity = _velocity(run, latents, timestep, index)
+        for index in range(run.settings.steps):
+            velocity = _velocity(run, latents, index)
             denoised = latents - float(solver.sigmas[index]) * velocity
             latents = solver.step(velocity, index, latents)
             advance(lambda denoised=denoised: denoised)
     return latents.cpu()
 
 
-def describe_run(run: Denoiser, kernel: str) -> SampleReport:
-    """What was computed and skipped in a finished run; `kernel` from `ready_transformer`."""
+def describe_run(run: Denoiser) -> SampleReport:
+    """What was computed and skipped in a finished run."""
     steps = range(run.settings.steps)
     branches = [
         sum(len(group) for group in _groups(run, step))
@@ -121,7 +128,7 @@ def describe_run(run: Denoiser, kernel: str) -> SampleReport:
     computed = run.plan.compute[run.plan.zeroed_steps :]
     forwards = sum(count for count, flag in zip(branches, computed, strict=True) if flag)
     cache = run.plan.describe() if run.settings.cache else ""
-    return SampleReport(forwards, sum(branches) - forwards, kernel, cache)
+    return SampleReport(forwards, sum(branches) - forwards, run.kernel, cache)
 
 
 def guided_texts(text: TextEmbeds, settings: SampleSettings) -> list[Tensor]:
@@ -142,7 +149,7 @@ def guided_texts(text: TextEmbeds, settings: SampleSettings) -> list[Tensor]:
     return [text.positive, text.negative]
 
 
-def _velocity(run: Denoiser, latents: Tensor, timestep: Tensor, index: int) -> Tensor:
+def _velocity(run: Denoiser, latents: Tensor, index: int) -> Tensor:
     guidance = run.settings.guidance
     if not guidance.runs_model(index):
         return torch.zeros_like(latents)
@@ -150,14 +157,12 @@ def _velocity(run: Denoiser, latents: Tensor, timestep: Tensor, index: int) -> T
     predictions: list[Tensor] = []
     for group in _groups(run, index):
         predictions += predict_velocities(
-            run.transformer,
+            run.network,
             hidden,
-            timestep[None].to(hidden.device),
+            run.moments[index],
             [run.branches[number] for number in group],
-            run.rotary,
             Step(run.residuals, run.plan.compute[index], run.plan.is_reused(index), group),
             run.reporter.check_cancelled,
-            run.pose,
         )
     unconditional = predictions[1] if len(predictions) == 2 else None
     return guidance.combine(index, predictions[0], unconditional)

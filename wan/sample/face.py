@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .attention import Attend, scaled_dot_product
+
 _BATCH = 8
 """Face pictures that go through the motion encoder at a time."""  # Wan2.2 model_animate.py
 UNSEEN = -1.0
@@ -78,20 +80,21 @@ def _keys(adapter: nn.Module, tokens: Tensor) -> FaceKeys:
     return FaceKeys(keys, adapter.to_v(normed).unflatten(-1, heads))
 
 
-def attend_to_face(adapter: nn.Module, hidden: Tensor, face: FaceKeys) -> Tensor:
+def attend_to_face(
+    adapter: nn.Module, hidden: Tensor, face: FaceKeys, attend: Attend = scaled_dot_product
+) -> Tensor:
     """What an adapter adds to the tokens.
 
     Args:
         adapter: one of `transformer.face_adapter`.
         hidden: [1, tokens, dim], latent frames one after the other.
         face: what it looks at.
+        attend: computes attention.
     Returns:
         [1, tokens, dim], equal to the adapter's own forward.
     """
-    from diffusers.models.attention_dispatch import dispatch_attention_fn
-
     queries = adapter.to_q(adapter.pre_norm_q(hidden)).unflatten(-1, (adapter.heads, -1))
     # 1 (T s) heads d -> T s heads d
     queries = adapter.norm_q(queries)[0].unflatten(0, (len(face.keys), -1))
-    seen = dispatch_attention_fn(queries, face.keys, face.values)
+    seen = attend(queries, face.keys, face.values, None)
     return adapter.to_out(seen.flatten(2, 3).type_as(queries).flatten(0, 1)[None])

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import GeometryError
 from ..geometry import TEXT_TOKENS
+from ..kernels import gated_add, normalise
+from ..switch import uses_own_forward
+from .attention import Attend, scaled_dot_product
+from .block import run_block
 from .cache import ResidualCache
-from .face import FaceKeys, attend_to_face
-
-Rotary = tuple[Tensor, Tensor]
+from .cross import Branch, KeyMemory
+from .face import attend_to_face
+from .rope import Rotary
 
 
 @dataclass(frozen=True)
-class Branch:
-    """What one prediction is conditioned on, embedded once for all steps."""
+class Network:
+    """A transformer with all that its passes of a run share."""
 
-    context: Tensor
-    """[1, image tokens + 512, dim] in the transformer's precision: images first, then text."""
-    faces: tuple[FaceKeys, ...] = ()
-    """One per face adapter of an Animate transformer; none on the others."""
+    transformer: nn.Module
+    """A diffusers `WanTransformer3DModel` or `WanAnimateTransformer3DModel`."""
+    rotary: Rotary
+    """Positions, for the shape of the latents."""
+    attend: Attend = scaled_dot_product
+    """Computes attention."""
+    pose: Tensor | None = None
+    """From `embed_pose`, for all latent frames but the first."""
+    keys: KeyMemory = field(default_factory=KeyMemory)
+    """Of the cross-attention."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the blocks are told of a time step."""
+
+    time: Tensor
+    """[1, dim], the time embedding."""
+    modulation: Tensor
+    """[1, 6, dim]."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +83,18 @@ def embed_context(transformer: nn.Module, text: Tensor, images: Tensor) -> Tenso
     return torch.cat([embedder.image_embedder(images), embedder.text_embedder(text)], dim=1)
 
 
-def embed_time(transformer: nn.Module, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def embed_time(transformer: nn.Module, timestep: Tensor, like: Tensor) -> Moment:
     """The time embedding and the modulation of the blocks.
 
     Args:
         timestep: [1] int64.
-        like: a tensor of the precision that is wanted.
-    Returns:
-        [1, dim] and [1, 6, dim].
+        like: a tensor of the precision that is wanted, where it is wanted.
     """
     embedder = transformer.condition_embedder
     weight = next(embedder.time_embedder.parameters())
-    waves = embedder.timesteps_proj(timestep).to(weight.dtype)
+    waves = embedder.timesteps_proj(timestep.to(like.device)).to(weight.dtype)
     time = embedder.time_embedder(waves).type_as(like)
-    return time, embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1))
+    return Moment(time, embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1)))
 
 
 def embed_pose(transformer: nn.Module, pose: Tensor) -> Tensor:
@@ -92,14 +110,12 @@ def embed_pose(transformer: nn.Module, pose: Tensor) -> Tensor:
 
 
 def predict_velocities(
-    transformer: nn.Module,
+    network: Network,
     latents: Tensor,
-    timestep: Tensor,
+    moment: Moment,
     branches: Sequence[Branch],
-    rotary: Rotary,
     step: Step,
     check: Callable[[], None],
-    pose: Tensor | None = None,
 ) -> list[Tensor]:
     """The transformer's predictions for several branches in one pass through its weights.
 
@@ -107,64 +123,96 @@ def predict_velocities(
     separate passes, and weights that are streamed in are streamed once.
 
     Args:
-        transformer: a diffusers `WanTransformer3DModel` or `WanAnimateTransformer3DModel`.
+        network: the transformer.
         latents: [1, 36, T, H/8, W/8]: noisy latents, mask, conditioning latents.
-        timestep: [1] int64.
+        moment: from `embed_time`.
         branches: conditional first.
-        rotary: tables for this shape, see `rotary_tables`.
         step: what the cache does.
         check: called before every block; raises to cancel.
-        pose: from `embed_pose`, for all latent frames but the first.
     Returns:
         One [1, 16, T, H/8, W/8] per branch in the transformer's precision, equal to the module's
-        own forward.
+        own forward: bit for bit with WAN_LOCAL_FORWARD=diffusers, else within rounding.
     """
+    transformer = network.transformer
     patches = transformer.patch_embedding(latents)
-    if pose is not None:
-        patches[:, :, 1:] += pose
+    if network.pose is not None:
+        patches[:, :, 1:] += network.pose
     tokens = patches.flatten(2).transpose(1, 2).contiguous()
-    time, modulation = embed_time(transformer, timestep, branches[0].context)
     if step.is_computed:
-        hidden = _run_blocks(transformer, tokens, branches, modulation, rotary, check)
+        run = _run_own_blocks if uses_own_forward() else _run_stock_blocks
+        hidden = run(network, tokens, moment.modulation, branches, step.numbers, check)
         if step.is_reused:
             for number, state in zip(step.numbers, hidden, strict=True):
                 step.residuals.store(number, tokens, state)
     else:
         check()
         hidden = [step.residuals.apply(number, tokens) for number in step.numbers]
-    return [project(transformer, state, time, latents.shape) for state in hidden]
+    return [project(transformer, state, moment.time, latents.shape) for state in hidden]
 
 
-def _run_blocks(
-    transformer: nn.Module,
+def _run_own_blocks(
+    network: Network,
     tokens: Tensor,
-    branches: Sequence[Branch],
     modulation: Tensor,
-    rotary: Rotary,
+    branches: Sequence[Branch],
+    numbers: Sequence[int],
     check: Callable[[], None],
 ) -> list[Tensor]:
-    hidden = [tokens] * len(branches)
+    hidden = [tokens.clone() for _ in branches]  # the blocks work in place
+    transformer, rotary, attend = network.transformer, network.rotary, network.attend
+    for index, block in enumerate(transformer.blocks):
+        check()
+        keys = [
+            network.keys.of(transformer, number, index, block.attn2, branch)
+            for number, branch in zip(numbers, branches, strict=True)
+        ]
+        run_block(block, hidden, keys, modulation, rotary, attend)
+        adapter = _face_adapter(transformer, index, branches)
+        if adapter is not None:
+            for state, branch in zip(hidden, branches, strict=True):
+                face = branch.faces[_number(transformer, index)]
+                gated_add(state, attend_to_face(adapter, state, face, attend), None)
+    return hidden
+
+
+def _run_stock_blocks(
+    network: Network,
+    tokens: Tensor,
+    modulation: Tensor,
+    branches: Sequence[Branch],
+    numbers: Sequence[int],
+    check: Callable[[], None],
+) -> list[Tensor]:
+    hidden, transformer = [tokens] * len(branches), network.transformer
     for index, block in enumerate(transformer.blocks):
         check()
         hidden = [
-            block(state, branch.context, modulation, rotary)
+            block(state, branch.context, modulation, network.rotary.tables)
             for state, branch in zip(hidden, branches, strict=True)
         ]
-        if branches[0].faces:
+        adapter = _face_adapter(transformer, index, branches)
+        if adapter is not None:
             hidden = [
-                _adapt_to_face(transformer, index, state, branch.faces)
+                attend_to_face(
+                    adapter, state, branch.faces[_number(transformer, index)], network.attend
+                )
+                + state
                 for state, branch in zip(hidden, branches, strict=True)
             ]
     return hidden
 
 
-def _adapt_to_face(
-    transformer: nn.Module, block: int, hidden: Tensor, faces: Sequence[FaceKeys]
-) -> Tensor:
-    number, rest = divmod(block, transformer.config.inject_face_latents_blocks)
-    if rest:
-        return hidden
-    return attend_to_face(transformer.face_adapter[number], hidden, faces[number]) + hidden
+def _face_adapter(
+    transformer: nn.Module, block: int, branches: Sequence[Branch]
+) -> nn.Module | None:
+    """The adapter behind a block of an Animate transformer, if there is one."""
+    if not branches[0].faces or block % transformer.config.inject_face_latents_blocks:
+        return None
+    return transformer.face_adapter[_number(transformer, block)]
+
+
+def _number(transformer: nn.Module, block: int) -> int:
+    return block // transformer.config.inject_face_latents_blocks
 
 
 def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
@@ -175,8 +223,11 @@ def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.S
         time: [1, dim] time embedding.
         shape: of the transformer's input, for its frames, height and width.
     """
-    shift, scale = (transformer.scale_shift_table.to(time.device) + time[:, None]).chunk(2, dim=1)
-    normed = transformer.norm_out(hidden.float()) * (1 + scale) + shift
+    shift, scale = (transformer.scale_shift_table.to(time.device) + time[:, None]).float()[0]
+    if uses_own_forward():
+        normed = normalise(hidden, scale + 1, shift, transformer.norm_out.eps)
+    else:
+        normed = transformer.norm_out(hidden.float()) * (1 + scale) + shift
     tokens = transformer.proj_out(normed.type_as(hidden))
     depth, rows, columns = transformer.config.patch_size
     grid = (shape[2] // depth, shape[3] // rows, shape[4] // columns)

@@ -27,6 +27,22 @@ class Riflex:
     """Apply it to short videos too, whose motion it speeds up."""
 
 
+@dataclass(frozen=True)
+class Rotary:
+    """Positions of all tokens of a run."""
+
+    tables: tuple[Tensor, Tensor]
+    """Cosines and sines as the stock blocks take them, from `rotary_tables`."""
+    angles: tuple[Tensor, Tensor]
+    """The same once for each pair of channels, [1, tokens, 1, head_dim / 2] float32."""
+
+    @staticmethod
+    def of(tables: tuple[Tensor, Tensor]) -> Rotary:
+        """Both forms of the same positions."""
+        cos, sin = (table[..., ::2].float().contiguous() for table in tables)
+        return Rotary(tables, (cos, sin))
+
+
 def temporal_frequencies(head_dim: int) -> list[float]:
     """Frequencies along the time axis in radians per latent frame, highest first.
 

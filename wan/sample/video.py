@@ -9,8 +9,9 @@ from ..errors import GeometryError, ModelError
 from ..payloads import ImageCondition, SampleReport, TextEmbeds, VideoLatents, WanModel
 from ..progress import Reporter
 from ..seeds import draw_noise, make_generator, resolve_seed
+from .cross import Branch, count_padding
 from .denoise import denoise, describe_run, guided_texts, prepare, ready_transformer
-from .forward import Branch, embed_context
+from .forward import embed_context
 from .schedule import Solver
 from .settings import SampleSettings
 from .workload import Workload
@@ -52,8 +53,8 @@ def sample_video(
         with ready_transformer(work, reporter) as (transformer, kernel):
             branches = [_branch(transformer, embeds, condition) for embeds in texts]
             solver = Solver(settings.solver, settings.steps, settings.shift)
-            run = prepare(transformer, model, known, branches, solver, settings, reporter)
-            return denoise(run, noise, solver), describe_run(run, kernel)
+            run = prepare(transformer, kernel, model, known, branches, solver, settings, reporter)
+            return denoise(run, noise, solver), describe_run(run)
 
     latents, report = work.within_memory(sample, reporter)
     reporter.note(". ".join(filter(None, (report.describe(), model.notice))))
@@ -63,7 +64,8 @@ def sample_video(
 def _branch(transformer: nn.Module, text: Tensor, condition: ImageCondition) -> Branch:
     weight = transformer.patch_embedding.weight
     images = condition.image_embeds.to(weight.device, weight.dtype)
-    return Branch(embed_context(transformer, text.to(weight.device, weight.dtype), images))
+    context = embed_context(transformer, text.to(weight.device, weight.dtype), images)
+    return Branch(context, padding=count_padding(text))
 
 
 def _check_fit(model: WanModel, condition: ImageCondition) -> None:

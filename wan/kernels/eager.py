@@ -1,0 +1,60 @@
+"""The fused steps as calls of PyTorch, for every device.
+
+Where the type is float32 they work in place on what they are given; in 16 bits they compute in
+float32 beside it and round once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def normalise(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """See `fused.normalise`."""
+    if x.dtype is torch.float32 or x.device.type == "cpu":  # the CPU's kernel mixes types
+        return functional.layer_norm(x, scale.shape, scale, shift, eps)
+    return functional.layer_norm(x.float(), scale.shape, scale, shift, eps).to(x.dtype)
+
+
+def gated_add(x: Tensor, change: Tensor, gate: Tensor | None) -> None:
+    """See `fused.gated_add`."""
+    if gate is None:
+        x.add_(change)
+    elif x.dtype is torch.float32:
+        x.addcmul_(change, gate)
+    else:
+        x.copy_(torch.addcmul(x.float(), change.float(), gate))
+
+
+def add_and_normalise(
+    x: Tensor, change: Tensor, gate: Tensor | None, scale: Tensor, shift: Tensor, eps: float
+) -> Tensor:
+    """See `fused.add_and_normalise`."""
+    gated_add(x, change, gate)
+    return normalise(x, scale, shift, eps)
+
+
+def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> None:
+    """See `fused.turn`."""
+    if cos is None or sin is None:
+        x.copy_(functional.rms_norm(x, weight.shape, weight, eps))
+        return
+    wide = x if x.dtype is torch.float32 else x.float()
+    size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    shrink = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]  # [1, S, 1, 1]
+    pairs = torch.mul(wide, weight).unflatten(-1, (-1, cos.shape[-1], 2))
+    if x.device.type == "cpu":
+        turned = torch.view_as_complex(pairs).mul_(torch.complex(cos * shrink, sin * shrink))
+        x.copy_(torch.view_as_real(turned).flatten(-3))
+        return
+    first, second = pairs.unbind(-1)
+    cos, sin = cos * shrink, sin * shrink
+    halves = first * cos - second * sin, first * sin + second * cos
+    x.copy_(torch.stack(halves, -1).flatten(-3))
+
+
+def gelu(x: Tensor) -> None:
+    """See `fused.gelu`."""
+    torch.ops.aten.gelu_(x, approximate="tanh")

@@ -1,0 +1,129 @@
+"""One Wan block over the modules of diffusers: the same weights, fewer passes over memory.
+
+The linear layers are called as modules, so that whatever they are (quantised, with a LoRA on top,
+held by a host's memory manager) stays in effect; norms and modulation are read when they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import add_and_normalise, gated_add, gelu, normalise, turn
+from .attention import Attend
+from .rope import Rotary
+
+
+@dataclass(frozen=True)
+class CrossKeys:
+    """What one block's cross-attention looks at, ready for attention."""
+
+    text: tuple[Tensor, Tensor]
+    """Keys and values, each [1, tokens, heads, head_dim]."""
+    bias: Tensor | None
+    """[1, 1, 1, tokens], added to what each query finds; None: nothing."""
+    images: tuple[Tensor, Tensor] | None
+    """As `text`; None without pictures."""
+
+
+def run_block(
+    block: nn.Module,
+    states: Sequence[Tensor],
+    keys: Sequence[CrossKeys],
+    modulation: Tensor,
+    rotary: Rotary,
+    attend: Attend,
+) -> None:
+    """Send hidden states through a block, in place.
+
+    Args:
+        block: a diffusers `WanTransformerBlock`.
+        states: [1, tokens, dim] of each branch; changed.
+        keys: of each branch, from `cross_keys`.
+        modulation: [1, 6, dim], from the time embedding.
+        rotary: positions.
+        attend: computes attention.
+    Source: diffusers models/transformers/transformer_wan.py, WanTransformerBlock.
+    """
+    shift, scale, gate, shift2, scale2, gate2 = _modulation(block, modulation)
+    norm1, norm2, norm3 = block.norm1, block.norm2, block.norm3
+    for x, cross in zip(states, keys, strict=True):
+        found = _attend_to_itself(
+            block.attn1, normalise(x, scale, shift, norm1.eps), rotary, attend
+        )
+        if isinstance(norm2, nn.Identity):
+            gated_add(x, found, gate)
+            normed = x
+        else:
+            normed = add_and_normalise(
+                x, found, gate, norm2.weight.float(), norm2.bias.float(), norm2.eps
+            )
+        found = _attend_across(block.attn2, normed, cross, attend)
+        normed = add_and_normalise(x, found, None, scale2, shift2, norm3.eps)
+        gated_add(x, _feed_forward(block.ffn, normed), gate2)
+
+
+def cross_keys(attn: nn.Module, context: Tensor, text_tokens: int, padding: int) -> CrossKeys:
+    """Keys and values of a block's cross-attention.
+
+    Args:
+        attn: the block's `attn2`.
+        context: [1, image tokens + text tokens, dim], images first.
+        text_tokens: how many of the last tokens are text.
+        padding: how many of the last tokens are alike; only one of them is looked at, with the
+            weight of all. 0 or 1: each one for itself.
+    """
+    images = context[:, : context.shape[1] - text_tokens]
+    text, bias = context[:, context.shape[1] - text_tokens :], None
+    if padding > 1:
+        text = text[:, : text_tokens - padding + 1]
+        bias = text.new_zeros(1, 1, 1, text.shape[1])
+        bias[..., -1] = torch.tensor(padding, dtype=torch.float32).log()
+    pictures = None
+    if attn.add_k_proj is not None:
+        key, value = attn.add_k_proj(images), attn.add_v_proj(images)
+        turn(key, attn.norm_added_k.weight, attn.norm_added_k.eps)
+        pictures = _heads(attn, key), _heads(attn, value)
+    else:
+        text = context
+    key, value = attn.to_k(text), attn.to_v(text)
+    turn(key, attn.norm_k.weight, attn.norm_k.eps)
+    return CrossKeys((_heads(attn, key), _heads(attn, value)), bias, pictures)
+
+
+def _modulation(block: nn.Module, modulation: Tensor) -> tuple[Tensor, ...]:
+    """Shift, scale and gate of attention, then of the feed-forward layers; scales with 1 added."""
+    parts = (block.scale_shift_table + modulation.float())[0]
+    parts[1::3] += 1
+    return parts.unbind()
+
+
+def _heads(attn: nn.Module, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (attn.heads, -1))
+
+
+def _attend_to_itself(attn: nn.Module, x: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+    query, key, value = attn.to_q(x), attn.to_k(x), attn.to_v(x)
+    for turned, norm in ((query, attn.norm_q), (key, attn.norm_k)):
+        turn(turned, norm.weight, norm.eps, *rotary.angles)
+    found = attend(_heads(attn, query), _heads(attn, key), _heads(attn, value), None)
+    return attn.to_out[0](found.flatten(2))
+
+
+def _attend_across(attn: nn.Module, x: Tensor, keys: CrossKeys, attend: Attend) -> Tensor:
+    query = attn.to_q(x)
+    turn(query, attn.norm_q.weight, attn.norm_q.eps)
+    query = _heads(attn, query)
+    found = attend(query, *keys.text, keys.bias)
+    if keys.images is not None:
+        found += attend(query, *keys.images, None)
+    return attn.to_out[0](found.flatten(2))
+
+
+def _feed_forward(layers: nn.Module, x: Tensor) -> Tensor:
+    wide = layers.net[0].proj(x)
+    gelu(wide)
+    return layers.net[2](wide)
