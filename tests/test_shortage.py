@@ -23,6 +23,7 @@ from wan_local.wan.sample.guidance import Guidance
 from wan_local.wan.sample.settings import SampleOptions, SampleSettings
 from wan_local.wan.sample.video import sample_video
 from wan_local.wan.shortage import is_out_of_memory
+from watched_walks import watch_walks
 
 WIDTH, HEIGHT = 320, 144
 
@@ -88,22 +89,6 @@ class Small:
         self._undo.undo()
         if self._hook:
             self._hook.remove()
-
-
-def watch_walks(undo, room, name, look):
-    """Have `look` called before each chunk that goes through the VAE."""
-    opened = getattr(room, name)
-
-    class Watched:
-        def __init__(self, *args, **options):
-            self._walk = opened(*args, **options)
-            self.restart = self._walk.restart
-
-        def __call__(self, chunk):
-            look(self, (chunk,))
-            return self._walk(chunk)
-
-    undo.setattr(room, name, Watched)
 
 
 def wider_than(pixels, scale=8):
