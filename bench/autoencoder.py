@@ -25,7 +25,7 @@ def rows(folder: Path) -> Iterator[Row | Figure]:
     for name, size, frames, config in (
         ("4 channels, 128x128", 128, 33, {"base_dim": 4}),
         ("16 channels, 64x64", 64, 9, {"base_dim": 16, "dim_mult": [1, 2, 3, 3]}),
-        ("96 channels (true), 48x48", 48, 5, {}),
+        ("96 channels (true), 64x64", 64, 5, {}),
     ):
         vae = make_vae(**config)
         latents = torch.randn(1, 16, (frames + 3) // 4, size // 8, size // 8)

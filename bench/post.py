@@ -31,7 +31,7 @@ def lanczos_rows() -> Iterator[Row]:
     pixels = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0))
     pixels = pixels.to(torch.uint8)
     image = pixels.float() / 255
-    peer = "the float way, 1 thread"
+    peer, floor = "the float way, 1 thread", "Pillow alone, uint8"
     for factor in (1.5, 2.0):
         for kind, given in (("uint8", pixels), ("IMAGE", image)):
             for threads in (1, 2):
@@ -42,6 +42,11 @@ def lanczos_rows() -> Iterator[Row]:
                 }
                 task = f"Lanczos {factor:g}x"
                 yield from rows_of("A7", task, ways, LANCZOS_FRAMES, upsample.GOALS, (threads,))
+        ways = {
+            floor: partial(upsample.pillow_alone, pixels, factor),
+            "uint8, 1 thread": partial(upsample.resize, pixels, factor, Silent(), 1),
+        }
+        yield from rows_of("A7", f"Lanczos {factor:g}x", ways, LANCZOS_FRAMES, {})
 
 
 def conversion_rows() -> Iterator[Row]:

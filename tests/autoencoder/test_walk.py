@@ -80,8 +80,9 @@ def test_several_latent_frames_may_be_one_chunk(vae):
     assert torch.allclose(together, one_by_one, atol=ROUNDING)
 
 
-def test_a_restarted_walk_knows_nothing_of_the_video_before(vae):
-    walk = open_decoder(vae)
+@pytest.mark.parametrize("is_frugal", [False, True])
+def test_a_restarted_walk_knows_nothing_of_the_video_before(vae, is_frugal):
+    walk = open_decoder(vae, is_frugal=is_frugal)
     first = walk_through(walk, given(3), [1, 1, 1])
     walk.restart()
     walk_through(walk, given(2, height=4, width=4, seed=2), [1, 1])  # another size
