@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.measure import Figure, Result, Row, load, measure, print_figures, print_table
 
 SECTIONS = {
+    "pipeline": "E: a whole video",
     "forward": "A1 to A4: the transformer",
     "offload": "A5: streamed blocks",
     "autoencoder": "A6: the VAE",
     "post": "A7, A8, A10, A12: frames, masks, RIFE",
     "files": "A9, A13: video files",
     "imports": "A11: import",
-    "pipeline": "E: a whole video",
 }
 """Modules of this folder, in running order. Each has `rows(folder)`, a generator of `Row`s, which are
 timed here, and `Figure`s, which are not; the folder is empty and temporary."""

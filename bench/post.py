@@ -21,7 +21,7 @@ def rows(folder: Path) -> Iterator[Row | Figure]:
     yield from lanczos_rows()
     yield from conversion_rows()
     for row in preprocess.mask_rows():
-        yield replace(row, id="A10")
+        yield replace(row, id="A10", threads=(1,))
     yield from rife_rows(folder)
 
 
