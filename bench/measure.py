@@ -29,6 +29,23 @@ class Row:
     goal: float | None = None
     """At most this ratio to the peer, or without a peer this many milliseconds a frame."""
     threads: tuple[int, ...] = (1,)
+    id: str = ""
+    """Of the row in the list of rows, "A6"."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that is counted, or was measured elsewhere: it is the same on every machine, or
+    said to be of this one."""
+
+    id: str
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+    """At most."""
+    peer_name: str = ""
+    peer: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,27 @@ class Result:
     peak_bytes: int | None = None
     """Peak growth of the process, where the system tells it."""
     result_bytes: int | None = None
+    peer_peak_bytes: int | None = None
+    id: str = ""
+
+
+def rows_of(
+    id: str,
+    task: str,
+    ways: dict[str, Callable[[], object]],
+    frames: int,
+    goals: dict[str, float],
+    threads: tuple[int, ...] = (1,),
+) -> Iterator[Row]:
+    """Ways to do something as rows: the first is the peer of the others.
+
+    Args:
+        goals: by a way's name.
+    """
+    (peer_name, peer), *others = ways.items()
+    for name, ours in others:
+        told = f"{task}: {name}"
+        yield Row(told, ours, peer, peer_name, frames, goals.get(name), threads, id)
 
 
 def measure(row: Row, repeats: int) -> list[Result]:
@@ -62,12 +100,23 @@ def measure(row: Row, repeats: int) -> list[Result]:
 def _measure(row: Row, repeats: int, threads: int) -> Result:
     ours, peers = [], []
     peak, size = _peak_of(row.ours)  # and warms up
+    peer_peak = _peak_of(row.peer)[0] if row.peer else None
     for _ in range(repeats):
         if row.peer:
             peers.append(_time(row.peer, row.frames))
         ours.append(_time(row.ours, row.frames))
     wall, cpu = (statistics.median(part) for part in zip(*ours, strict=True))
-    result = Result(row.name, threads, wall, cpu, goal=row.goal, peak_bytes=peak, result_bytes=size)
+    result = Result(
+        row.name,
+        threads,
+        wall,
+        cpu,
+        goal=row.goal,
+        peak_bytes=peak,
+        result_bytes=size,
+        peer_peak_bytes=peer_peak,
+        id=row.id,
+    )
     if not row.peer:
         return result
     peer_wall, peer_cpu = (statistics.median(part) for part in zip(*peers, strict=True))
@@ -146,7 +195,8 @@ def print_table(results: list[Result]) -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for one in results:
-        cells = [one.name, str(one.threads), f"{one.wall:.2f} ({one.cpu:.2f})", "", "", "", ""]
+        name = f"{one.id} {one.name}".strip()
+        cells = [name, str(one.threads), f"{one.wall:.2f} ({one.cpu:.2f})", "", "", "", ""]
         if one.peer_wall is not None:
             cells[3] = f"{one.peer_name}: {one.peer_wall:.2f} ({one.peer_cpu:.2f})"
             cells[4] = f"{one.wall_ratio:.3f} ({one.cpu_ratio:.3f})"
@@ -157,7 +207,18 @@ def print_table(results: list[Result]) -> None:
                 f" = {one.peak_bytes / one.result_bytes:.2f}x result" if one.result_bytes else ""
             )
             cells[6] = f"{one.peak_bytes / 1e6:.0f} MB{times}"
+            if one.peer_peak_bytes is not None:
+                cells[6] += f", peer {one.peer_peak_bytes / 1e6:.0f} MB"
         print(f"| {' | '.join(cells)} |")
+
+
+def print_figures(figures: list[Figure]) -> None:
+    """A Markdown table."""
+    print("| what | ours | peer | goal |\n|---|---|---|---|")
+    for one in figures:
+        peer = f"{one.peer_name}: {one.peer:.4g}" if one.peer is not None else ""
+        goal = f"{one.goal:g}" if one.goal is not None else ""
+        print(f"| {one.id} {one.name} | {one.value:.4g} {one.unit} | {peer} | {goal} |")
 
 
 def write_json(path: str, results: list[Result], machine: str) -> None:

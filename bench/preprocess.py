@@ -32,10 +32,10 @@ import av
 import cv2
 import numpy as np
 import torch
-from measure import Result, Row, load, measure, print_table, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.measure import Result, Row, load, measure, print_table, write_json
 from wan.media.resize import Resize, resize_by_area
 from wan.preprocess.mask.grabcut import GrabCut
 from wan.preprocess.mask.segment import track_from_box

@@ -13,3 +13,7 @@ CONFIG = {
     "image_dim": 1280,
     "added_kv_proj_dim": 5120,
 }
+
+SMALL = {**CONFIG, "num_attention_heads": 4, "attention_head_dim": 32, "ffn_dim": 256}
+"""The same in miniature."""
+SMALL |= {"text_dim": 64, "num_layers": 6, "image_dim": 32, "added_kv_proj_dim": 128}

@@ -120,7 +120,7 @@ def random_rife(name: str, device: str, dtype: torch.dtype, folder: Path) -> Rif
     path = folder / f"{name}.safetensors"
     save_file(tensors, path)
     # It stays on the device, so that its transfer is not measured.
-    return load_rife(path, DevicePlacement(device, offload=False), dtype)
+    return load_rife(path, DevicePlacement(device, "off"), dtype)
 
 
 def rife(options: argparse.Namespace) -> dict[str, dict[str, float]]:

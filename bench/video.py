@@ -141,11 +141,13 @@ def vae_to_image(frames: int, height: int, width: int) -> dict[str, Way]:
     seeded = torch.Generator().manual_seed(0)
     decoded = torch.randn(3, frames, height, width, generator=seeded).bfloat16()
     result = empty_frames(frames, height, width)
+    laid = decoded.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)  # as our decoder gives it
     return {
         "float, add, div, clamp, permute, contiguous": lambda: (
             decoded.float().add(1).div(2).clamp(0, 1).permute(1, 2, 3, 0).contiguous()
         ),
         "ours, in place": lambda: fill_image(decoded, result),
+        "ours, in place, from our decoder": lambda: fill_image(laid, result),
     }
 
 

@@ -2,20 +2,28 @@
 
 import re
 import weakref
+from copy import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import open_tiny
+from wan_local.wan.decode import vae
 from wan_local.wan.decode.vae import decode_frames, decode_video
+from wan_local.wan.encode import latents
 from wan_local.wan.encode.condition import condition_on_image
 from wan_local.wan.encode.prompt import encode_prompts
 from wan_local.wan.errors import OutOfVramError
+from wan_local.wan.memory import vae_decode_bytes, vae_encode_bytes
 from wan_local.wan.payloads import VideoLatents
 from wan_local.wan.progress import Silent
+from wan_local.wan.residency import DevicePlacement
+from wan_local.wan.residency.offload import MARGIN
 from wan_local.wan.sample.guidance import Guidance
 from wan_local.wan.sample.settings import SampleOptions, SampleSettings
 from wan_local.wan.sample.video import sample_video
 from wan_local.wan.shortage import is_out_of_memory
+from watched_walks import watch_walks
 
 WIDTH, HEIGHT = 320, 144
 
@@ -45,10 +53,9 @@ def tiny_module(tmp_path_factory):
 
 
 def video():
-    latents = torch.randn(
-        1, 16, 2, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(0)
-    )
-    return VideoLatents(latents, 5, seed=0)
+    shape = (1, 16, 2, HEIGHT // 8, WIDTH // 8)
+    given = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return VideoLatents(given, 5, seed=0)
 
 
 class Small:
@@ -56,10 +63,10 @@ class Small:
 
     def __init__(self, part, place, is_too_much):
         self._part, self._place, self._is_too_much = part, place, is_too_much
-        self.tries, self.alive = 0, []
+        self.tries, self.alive, self._hook = 0, [], None
 
     def __enter__(self):
-        def look(module, args, kwargs):
+        def look(module, args, kwargs=None):
             assert all(seen() is None for seen in self.alive), "a failed try is still held"
             if self._is_too_much(args[0]):
                 self.tries += 1
@@ -67,6 +74,11 @@ class Small:
                 self.alive.append(weakref.ref(rubbish))
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
+        self._undo = pytest.MonkeyPatch()
+        if self._part.name == "vae":
+            room = {"decoder": vae, "encoder": latents}[self._place]
+            watch_walks(self._undo, room, f"open_{self._place}", look)
+            return self
         with self._part.on_device() as module:
             self._hook = module.get_submodule(self._place).register_forward_pre_hook(
                 look, with_kwargs=True
@@ -74,7 +86,9 @@ class Small:
         return self
 
     def __exit__(self, *_):
-        self._hook.remove()
+        self._undo.undo()
+        if self._hook:
+            self._hook.remove()
 
 
 def wider_than(pixels, scale=8):
@@ -207,18 +221,55 @@ def test_every_device_says_it_in_its_own_words():
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_other_errors_pass_at_once(model):
-    with model.vae.on_device() as vae:
-        calls = []
+def test_other_errors_pass_at_once(model, monkeypatch):
+    calls = []
 
-        def fail(*_):
-            calls.append(1)
-            raise RuntimeError("a bug")
+    def fail(*_):
+        calls.append(1)
+        raise RuntimeError("a bug")
 
-        hook = vae.decoder.register_forward_pre_hook(fail)
-    try:
-        with pytest.raises(RuntimeError, match="a bug"):
-            decode_video(model, video(), Silent())
-    finally:
-        hook.remove()
+    watch_walks(monkeypatch, vae, "open_decoder", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        decode_video(model, video(), Silent())
     assert calls == [1]
+
+
+def with_room(model, room):
+    """The model on a device where so many bytes are left beside what always stays free."""
+    part = copy(model.vae)
+    part.placement = DevicePlacement("cpu", room=lambda: room + MARGIN)
+    return replace(model, vae=part)
+
+
+@pytest.mark.parametrize(("part", "tile"), [(0.9, 0), (0.7, 256), (0.2, 128), (0.001, 128)])
+def test_what_will_not_fit_is_decoded_in_tiles_at_once(model, part, tile):
+    needed = vae_decode_bytes(WIDTH, HEIGHT, 0, 5, 4)
+    notes, small = Notes(), with_room(model, int(needed * part))
+    found = decode_video(small, video(), notes)
+    expected = decode_video(model, video(), Silent(), tile)
+    assert torch.allclose(found, expected, atol=2e-5)  # frames one by one are rounded otherwise
+    assert [f"so in tiles of {tile} pixels" in note for note in notes.notes] == [True] * (tile > 0)
+    pieces = torch.cat([frames for _, frames in decode_frames(small, video(), Silent())])
+    assert torch.equal(pieces, found)
+
+
+@pytest.mark.parametrize(("part", "is_frugal"), [(1.1, False), (0.9, True)])
+def test_where_memory_is_short_frames_go_through_one_by_one(model, monkeypatch, part, is_frugal):
+    asked = []
+
+    def watch(room, name):
+        opened = getattr(room, name)
+
+        def look(coder, *options):
+            asked.append(options[-1])
+            return opened(coder, *options)
+
+        monkeypatch.setattr(room, name, look)
+
+    watch(vae, "open_decoder")
+    watch(latents, "open_encoder")
+    model.vae.memo.clear()
+    decode_video(with_room(model, int(part * vae_decode_bytes(WIDTH, HEIGHT))), video(), Silent())
+    small = with_room(model, int(part * vae_encode_bytes(WIDTH, HEIGHT)))
+    condition_on_image(small, torch.zeros(HEIGHT, WIDTH, 3), WIDTH, HEIGHT, 5, Silent())
+    assert asked == [is_frugal] * 2

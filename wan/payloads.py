@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .errors import ModelError
@@ -57,6 +58,9 @@ class WanModel:
     """Whether it is too small to be one of the real models: something to try the pack with."""
     identity: tuple[Any, ...] = ()
     """What the files were when they were found: equal only if they are."""
+    decode_dtype: torch.dtype = torch.float32
+    """What the VAE may decode in. It encodes in float32 always: half precision there moves what the
+    transformer begins from."""
 
     @property
     def notice(self) -> str:

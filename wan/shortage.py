@@ -89,24 +89,30 @@ def in_tiles(
     tile_size: int,
     reporter: Reporter,
 ) -> T:
-    """Let the VAE do something, in smaller tiles where memory runs out.
+    """Let the VAE do something, in smaller tiles where memory runs out or plainly will.
 
     Args:
         work: takes the size of the tiles, pixels; 0 = whole pictures.
-        needs: bytes that it takes with tiles of this size.
+        needs: bytes that it takes at least with tiles of this size.
         vae: the model that works.
         size: width and height of the pictures, pixels.
         tile_size: as the user wants them.
     Raises:
         OutOfVramError: the smallest tiles do not fit either.
     """
-    whole, tries = max(size), [tile_size]
+    whole = max(size)
+    sizes = [t for t in sorted(TILE_SIZES, reverse=True) if 0 < t < min(tile_size or whole, whole)]
+    tries, todo = [tile_size], iter(sizes)
+    while len(tries) <= len(sizes) and not vae.estimate(needs(tries[-1])).fits_whole:
+        tries.append(next(todo))
+    if len(tries) > 1:
+        told = vae.describe_memory(needs(tile_size))
+        reporter.note(f"{told}: does not fit, so in tiles of {tries[-1]} pixels")
 
     def smaller() -> Iterator[str]:
-        for tile in sorted(filter(None, TILE_SIZES), reverse=True):
-            if tile < min(tile_size or whole, whole):
-                tries.append(tile)
-                yield f"in tiles of {tile} pixels"
+        for tile in todo:
+            tries.append(tile)
+            yield f"in tiles of {tile} pixels"
 
     def cures() -> Iterator[Cure]:
         yield Cure(needs(0) // 2, "make a video of half the area")

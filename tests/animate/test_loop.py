@@ -10,6 +10,7 @@ from wan_local.wan.animate.loop import Places
 from wan_local.wan.animate.store import DiskClips, MemoryClips
 from wan_local.wan.clips import plan_clips
 from wan_local.wan.decode.vae import decode_video
+from wan_local.wan.encode import latents
 from wan_local.wan.encode.animate import condition_animation, encode_clip
 from wan_local.wan.encode.prompt import encode_prompts
 from wan_local.wan.errors import GeometryError, InputError, ModelError
@@ -19,6 +20,7 @@ from wan_local.wan.sample.clip import clip_shape, sample_clip
 from wan_local.wan.sample.guidance import Guidance
 from wan_local.wan.sample.settings import SampleSettings
 from wan_local.wan.seeds import draw_noise, make_generator
+from watched_walks import watch_walks
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 19
 SAMPLE = SampleSettings(steps=2, guidance=Guidance(1.0, cfg_star=False), solver="dpm++", seed=5)
@@ -180,39 +182,32 @@ def test_a25_calls_of_the_transformer(animate_model, text, condition):
 
 
 def test_an_animations_first_clip_encodes_the_reference_and_the_empty_clip_once(
-    animate_model, text, condition
+    animate_model, text, condition, monkeypatch
 ):
     """Three encodes a clip: skeleton, given frames; the reference was encoded with the condition."""
     animate_model.vae.memo.clear()
     seen = []
-
-    def look(module, args, kwargs):
-        seen.append(float(args[0].abs().max()))
-
-    with animate_model.vae.on_device() as vae:
-        handle = vae.encoder.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        result(animate_model, text, condition, SETTINGS)
-    finally:
-        handle.remove()
+    watch_walks(
+        monkeypatch,
+        latents,
+        "open_encoder",
+        lambda _, args: seen.append(float(args[0].abs().max())),
+    )
+    result(animate_model, text, condition, SETTINGS)
     assert len(seen) == 3 * 2 * 3  # clips, videos, chunks
     empty = [value == 0 for value in seen]
     # An empty chunk is one of a clip without given frames, or behind those taken over.
     assert empty == [False] * 3 + [True] * 3 + ([False] * 4 + [True] * 2) * 2
 
 
-def test_a_second_run_encodes_only_what_it_made_itself(animate_model, text, condition):
+def test_a_second_run_encodes_only_what_it_made_itself(animate_model, text, condition, monkeypatch):
     """The skeleton and the empty clip are known by their content; taken-over frames are new."""
     animate_model.vae.memo.clear()
     result(animate_model, text, condition, SETTINGS)
     seen = []
-    with animate_model.vae.on_device() as vae:
-        handle = vae.encoder.register_forward_pre_hook(lambda *_: seen.append(1))
-    try:
-        other = replace(SETTINGS, sample=replace(SAMPLE, seed=SAMPLE.seed + 1))
-        result(animate_model, text, condition, other)
-    finally:
-        handle.remove()
+    watch_walks(monkeypatch, latents, "open_encoder", lambda *_: seen.append(1))
+    other = replace(SETTINGS, sample=replace(SAMPLE, seed=SAMPLE.seed + 1))
+    result(animate_model, text, condition, other)
     assert len(seen) == 2 * 3  # the given frames of the second and third clip
 
 

@@ -6,7 +6,15 @@ from wan_local.wan.errors import GeometryError, InputError
 from wan_local.wan.payloads import VideoLatents
 from wan_local.wan.progress import Silent
 
+# Our forward and the stock one add the same products in another order. Where the four channels of
+# the thinnest layers nearly vanish, the norm after them enlarges that: measured 6e-6 in 0..1.
+ROUNDING = 2e-5
 TILED = (20, 26)  # latent rows and columns; 2 x 3 tiles of 128 pixels
+
+
+@pytest.fixture(params=["own", "diffusers"], autouse=True)
+def forward(request, monkeypatch):
+    monkeypatch.setenv("WAN_LOCAL_FORWARD", request.param)
 
 
 def latents(frames=3, height=4, width=6):
@@ -46,7 +54,7 @@ def test_frames_equal_the_stock_decode_of_the_whole_video(i2v):
     with i2v.vae.on_device() as vae, torch.no_grad():
         stock = to_picture(vae.decode(unnormalised(vae, latents())).sample)
     assert ours.shape == (9, 32, 48, 3) and ours.dtype is torch.float32
-    assert torch.allclose(ours, stock, atol=1e-6)
+    assert torch.allclose(ours, stock, atol=ROUNDING)
     assert ours.min() >= 0 and ours.max() <= 1 and ours.std() > 0.02
 
 
@@ -105,21 +113,25 @@ def test_a25_tiles_equal_the_words_of_the_spec(i2v):
         expected = decode_naively(vae, given)
     ours = decode_video(i2v, VideoLatents(given, 5, 0), Silent(), 128)
     assert ours.shape == (5, 160, 208, 3) and ours.is_contiguous()
-    assert torch.allclose(ours, expected, atol=1e-6)
+    assert torch.allclose(ours, expected, atol=ROUNDING)
 
 
 def test_pixels_are_clamped_after_blending(i2v):
     given = latents(1, *TILED)
     with i2v.vae.on_device() as vae, torch.no_grad():
         # Random weights keep far from black and white: stretch what they give.
-        handle = vae.decoder.register_forward_hook(lambda module, args, pixels: pixels * 20)
+        last = vae.decoder.conv_out
+        kept = [values.clone() for values in (last.weight, last.bias)]
         try:
+            last.weight.mul_(20)
+            last.bias.mul_(20)
             expected = decode_naively(vae, given)
             ours = decode_video(i2v, VideoLatents(given, 1, 0), Silent(), 128)
         finally:
-            handle.remove()
+            last.weight.copy_(kept[0])
+            last.bias.copy_(kept[1])
     assert ours.min() == 0 and ours.max() == 1
-    assert torch.allclose(ours, expected, atol=1e-5)  # 20 times the usual rounding
+    assert torch.allclose(ours, expected, atol=20 * ROUNDING)
 
 
 def test_a25_tiles_equal_those_of_diffusers(i2v):
@@ -132,7 +144,7 @@ def test_a25_tiles_equal_those_of_diffusers(i2v):
             vae.disable_tiling()
     # The stock class blends in the same order with the same weights.
     ours = decode_video(i2v, VideoLatents(given, 5, 0), Silent(), 128)
-    assert torch.allclose(ours, stock, atol=1e-6)
+    assert torch.allclose(ours, stock, atol=ROUNDING)
 
 
 def test_tiles_are_close_to_the_whole_and_the_option_works(i2v):

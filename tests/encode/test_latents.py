@@ -1,11 +1,20 @@
 import pytest
 import torch
 from naive_tiling import tile_naively
+from wan_local.wan.autoencoder import open_encoder
+from wan_local.wan.encode import latents as latents_room
 from wan_local.wan.encode.latents import encode_chunks
 from wan_local.wan.errors import GeometryError, InputError
 from wan_local.wan.progress import Silent
 
+# Our forward and the stock one add the same products in another order: measured 2e-6.
+ROUNDING = 1e-5
 HEIGHT, WIDTH = 20, 26  # latents; 2 x 3 tiles of 128 pixels
+
+
+@pytest.fixture(params=["own", "diffusers"], autouse=True)
+def forward(request, monkeypatch):
+    monkeypatch.setenv("WAN_LOCAL_FORWARD", request.param)
 
 
 def video(frames=5, height=HEIGHT, width=WIDTH):
@@ -47,20 +56,26 @@ class Counts(Silent):
             raise KeyboardInterrupt
 
 
-def test_a23_82_frames_are_encoded_in_22_chunks(vae):
+def test_a23_82_frames_are_encoded_in_22_chunks(vae, monkeypatch):
     seen = []
 
-    def look(module, args, kwargs):
-        is_fresh = all(remembered is None for remembered in kwargs["feat_cache"])
-        seen.append((args[0].shape[2], is_fresh))
+    class Watched:
+        def __init__(self, *options):
+            self._walk, self._is_fresh = open_encoder(*options), False
 
+        def restart(self):
+            self._walk.restart()
+            self._is_fresh = True
+
+        def __call__(self, chunk):
+            seen.append((chunk.shape[2], self._is_fresh))
+            self._is_fresh = False
+            return self._walk(chunk)
+
+    monkeypatch.setattr(latents_room, "open_encoder", Watched)
     clip = video(82, 2, 2)
     chunks = [*chunked(clip[:, :, :81]), clip[:, :, 81:]]
-    handle = vae.encoder.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        latents = encode_chunks(vae, chunks, Silent())
-    finally:
-        handle.remove()
+    latents = encode_chunks(vae, chunks, Silent())
     assert seen == [(1, True), *[(4, False)] * 20, (1, True)]
     assert latents.shape == (1, 16, 22, 2, 2)
 
@@ -78,7 +93,7 @@ def test_latents_equal_the_stock_encode_of_the_whole_video(vae):
         stock = vae.encode(video(9, 4, 6)).latent_dist.mode()
     # The same chunks in the same order; only rounding may differ.
     ours = encode_chunks(vae, chunked(video(9, 4, 6)), Silent())
-    assert torch.allclose(ours, normalise(vae, stock), atol=1e-6)
+    assert torch.allclose(ours, normalise(vae, stock), atol=ROUNDING)
 
 
 def test_a25_tiles_equal_the_words_of_the_spec(vae):
@@ -89,7 +104,7 @@ def test_a25_tiles_equal_the_words_of_the_spec(vae):
     expected = normalise(vae, tile_naively(run, HEIGHT, WIDTH, 128, scale=1))
     ours = encode_chunks(vae, chunked(video()), Silent(), 128)
     assert ours.dtype is torch.float32
-    assert torch.allclose(ours, expected, atol=1e-6)
+    assert torch.allclose(ours, expected, atol=ROUNDING)
 
 
 def test_a25_tiles_equal_those_of_diffusers(vae):
@@ -101,7 +116,7 @@ def test_a25_tiles_equal_those_of_diffusers(vae):
         vae.disable_tiling()
     ours = encode_chunks(vae, chunked(video()), Silent(), 128)
     # The stock class blends in the same order with the same weights.
-    assert torch.allclose(ours, normalise(vae, stock), atol=1e-6)
+    assert torch.allclose(ours, normalise(vae, stock), atol=ROUNDING)
 
 
 def test_tiles_are_close_to_the_whole_and_the_option_works(vae):

@@ -82,7 +82,8 @@ def run_animate(
     inputs = prepare(values, around, reporter)
     negative = values["n_prompt"] if settings.sample.guidance.is_guided else None
     reporter.note(describe_text_memory(model))
-    reporter.note(model.vae.describe_memory(vae_decode_bytes(*inputs.size, 0, values["clip_len"])))
+    clip, size = values["clip_len"], model.decode_dtype.itemsize
+    reporter.note(model.vae.describe_memory(vae_decode_bytes(*inputs.size, 0, clip, size)))
     text = encode_prompts(model, values["input_prompt"], negative, reporter)
     condition = _condition(model, inputs, around, reporter)
     made = animate(model, text, condition, settings, reporter, around.places)

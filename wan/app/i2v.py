@@ -62,7 +62,8 @@ def run_i2v(
     size = video_size(picture, *parse_size(values["size"]))
     reporter.note(describe_text_memory(model))
     tile, frames = values["vae_tile_size"], values["num_frames"]
-    reporter.note(model.vae.describe_memory(vae_decode_bytes(*size, tile, frames)))
+    decoding = vae_decode_bytes(*size, tile, frames, model.decode_dtype.itemsize)
+    reporter.note(model.vae.describe_memory(decoding))
     negative = values["negative_prompt"] if settings.guidance.is_guided else None
     text = encode_prompts(model, values["prompt"], negative, reporter)
     condition = _condition(values, model, picture, end, size, reporter)

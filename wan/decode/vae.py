@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from ..autoencoder import open_decoder
 from ..errors import GeometryError
 from ..geometry import SPATIAL_STRIDE, TEMPORAL_STRIDE, latent_frames
-from ..latents import empty_memory, latent_statistics
+from ..latents import latent_statistics
 from ..media.frames import empty_frames, fill_image
 from ..memory import vae_decode_bytes
 from ..payloads import VideoLatents, WanModel
@@ -45,7 +47,7 @@ def decode_frames(
     """
     plan = _plan(video, tile_size)
     done = 0
-    if len(plan.tiles) == 1:
+    if len(plan.tiles) == 1 and _fits(model, video, tile_size):
         try:
             for frames, _, _, pixels in _decode(model, video, plan, tile_size, reporter):
                 _, colours, length, height, width = pixels.shape
@@ -56,7 +58,7 @@ def decode_frames(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-    # In tiles from the beginning, or because whole pictures take too much memory.
+    # In tiles from the beginning, or because whole pictures take, or would take, too much memory.
     result = decode_video(model, video, reporter, tile_size, signed)
     for first in (0, *range(1, video.num_frames, TEMPORAL_STRIDE)):
         if first >= done:
@@ -83,10 +85,32 @@ def decode_video(
             fill_image(pixels[0], result[frames, rows, columns], signed)
 
     def needs(tile_size: int) -> int:
-        return vae_decode_bytes(width, height, tile_size, video.num_frames)
+        return _needs(model, video, tile_size, is_frugal=True)
 
     in_tiles(decode, needs, model.vae, (width, height), tile_size, reporter)
     return result
+
+
+def decode_dtype(model: WanModel, vae: nn.Module) -> torch.dtype:
+    """What the decoder computes in.
+
+    On a GPU what the model was loaded for, which may be half precision: pictures of the trained
+    miniature then differ from those in float32 by 58 dB PSNR and more (tests/autoencoder). CPUs
+    often have no quick half precision.
+    """
+    weight = next(vae.parameters())
+    return weight.dtype if weight.device.type == "cpu" else model.decode_dtype
+
+
+def _needs(model: WanModel, video: VideoLatents, tile_size: int, is_frugal: bool) -> int:
+    height, width = (side * SPATIAL_STRIDE for side in video.latents.shape[3:])
+    size, bytes_ = model.decode_dtype.itemsize, vae_decode_bytes
+    return bytes_(width, height, tile_size, video.num_frames, size, is_frugal)
+
+
+def _fits(model: WanModel, video: VideoLatents, tile_size: int, is_frugal: bool = True) -> bool:
+    """Whether there is memory for it, as far as that is known."""
+    return model.vae.estimate(_needs(model, video, tile_size, is_frugal)).fits_whole
 
 
 def _plan(video: VideoLatents, tile_size: int) -> TilePlan:
@@ -108,27 +132,22 @@ def _decode(
     # An end image of plain I2V weights is sampled as one more latent frame, whose decoded frame
     # is no part of the video. Nothing looks ahead to it, so it need not be decoded.
     count = latent_frames(video.num_frames)
-    height, width = plan.height * SPATIAL_STRIDE, plan.width * SPATIAL_STRIDE
-    needed = vae_decode_bytes(width, height, tile_size, video.num_frames)
+    is_frugal = not _fits(model, video, tile_size, is_frugal=False)
+    needed = _needs(model, video, tile_size, is_frugal)
     with (
         phase(reporter, "decode", len(plan.tiles) * count) as advance,
         model.vae.on_device(needed) as vae,
     ):
-        weight = next(vae.parameters())
+        device = next(vae.parameters()).device
         mean, std = latent_statistics(vae)
-        latents = (video.latents[:, :, :count] * std + mean).to(weight.device, weight.dtype)
+        latents = (video.latents[:, :, :count] * std + mean).to(device)
+        walk = open_decoder(vae, decode_dtype(model, vae), is_frugal)
 
         def decode_tile(tile: Tile) -> Iterator[Tensor]:
-            memory = empty_memory(vae.decoder)
+            walk.restart()
             rows, columns = tile.area(1)
-            given = vae.post_quant_conv(latents[..., rows, columns])
             for index in range(count):
-                pixels = vae.decoder(
-                    given[:, :, index : index + 1],
-                    feat_cache=memory,
-                    feat_idx=[0],
-                    first_chunk=index == 0,
-                )
+                pixels = walk(latents[:, :, index : index + 1, rows, columns])
                 advance()
                 yield pixels
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..autoencoder import open_encoder
 from ..errors import GeometryError
 from ..geometry import LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE
-from ..latents import empty_memory, latent_statistics
+from ..latents import latent_statistics
 from ..memory import vae_encode_bytes
 from ..payloads import WanModel
 from ..progress import Reporter, phase
@@ -54,18 +55,19 @@ def encode_videos(
         return [result for result in results if result is not None]
     height, width = videos[0].chunks[0].shape[-2:]
 
-    def needs(tile_size: int) -> int:
-        return vae_encode_bytes(width, height, tile_size)
+    def needs(tile_size: int, is_frugal: bool = True) -> int:
+        return vae_encode_bytes(width, height, tile_size, is_frugal=is_frugal)
 
     def encode(tile_size: int) -> list[Tensor]:
         tiles = len(plan_tiles(*_latent_size((height, width)), tile_size).tiles)
         total = tiles * sum(len(videos[number].chunks) for number in todo)
+        is_frugal = not model.vae.estimate(needs(tile_size, is_frugal=False)).fits_whole
         with (
             phase(reporter, name, total) as advance,
-            model.vae.on_device(needs(tile_size)) as vae,
+            model.vae.on_device(needs(tile_size, is_frugal)) as vae,
         ):
             return [
-                encode_chunks(vae, videos[number].chunks, reporter, tile_size, advance)
+                encode_chunks(vae, videos[number].chunks, reporter, tile_size, advance, is_frugal)
                 for number in todo
             ]
 
@@ -82,6 +84,7 @@ def encode_chunks(
     reporter: Reporter,
     tile_size: int = 0,
     advance: Callable[[], None] = lambda: None,
+    is_frugal: bool = False,
 ) -> Tensor:
     """Encode consecutive chunks of one video through the causal VAE.
 
@@ -96,6 +99,7 @@ def encode_chunks(
         reporter: asked between chunks whether to go on.
         tile_size: side of the tiles in pixels, 0 (whole pictures), 128 or 256.
         advance: called once per chunk and tile: `len(chunks)` times the tiles of `plan_tiles`.
+        is_frugal: take less memory, see `open_encoder`.
     Returns:
         [1, 16, chunks, H/8, W/8] float32 on the CPU: the posterior mean, normalised.
     Raises:
@@ -109,17 +113,16 @@ def encode_chunks(
     plan = plan_tiles(*_latent_size(size), tile_size)
     weight = next(vae.parameters())
 
+    walk = open_encoder(vae, is_frugal)
+
     def encode_tile(tile: Tile) -> Iterator[Tensor]:
-        memory: list[Tensor | None] = []
         rows, columns = tile.area(SPATIAL_STRIDE)
         for number in range(len(chunks)):
             chunk = _checked(chunks[number], number, size)
             if chunk.shape[2] == 1:
-                memory = empty_memory(vae.encoder)
+                walk.restart()
             pixels = chunk[..., rows, columns].to(weight.device, weight.dtype)
-            features = vae.encoder(pixels, feat_cache=memory, feat_idx=[0])
-            # The 1x1 convolution behind the encoder sees one frame at a time: chunks do not matter.
-            latents = vae.quant_conv(features).chunk(2, dim=1)[0]
+            latents = walk(pixels).chunk(2, dim=1)[0]
             advance()
             yield latents
 

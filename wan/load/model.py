@@ -53,7 +53,8 @@ def load_model(
         files: where the parts are, see `find_files`.
         placement: who owns the modules and where they compute.
         dtype: type that transformer and encoders compute in, and of their weights unless those
-            are quantised; None: what the placement says. The VAE is float32 always.
+            are quantised; None: what the placement says. The VAE's weights are float32 always; on
+            a GPU it decodes in this type.
     Raises:
         MissingFileError: files are not there; names all of them.
         ModelError: a file is damaged, of the wrong kind, or does not fit the others.
@@ -77,6 +78,7 @@ def load_model(
         image_encoder=_part(Kind.IMAGE_ENCODER, image_encoder, dtype, placement),
         tokenizer=_tokenizer(files),
         identity=_identity(files),
+        decode_dtype=torch.float32 if placement.device.type == "cpu" else dtype,
         is_miniature=config["num_attention_heads"] * config["attention_head_dim"] < SMALLEST_WAN,
     )
 

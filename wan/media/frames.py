@@ -188,7 +188,16 @@ def fill_image(decoded: Tensor, frames: Tensor, signed: bool = False) -> Tensor:
         staged.copy_(decoded.permute(1, 2, 3, 0))  # C T H W -> T H W C
         staged.clamp_(-1, 1)
         return frames.copy_(staged if signed else staged.add_(1).div_(2))
-    scratch, half = torch.empty(len(decoded), _ROWS, frames.shape[2]), torch.tensor([0.5])
+    half = torch.tensor([0.5])
+    if decoded.stride(0) == 1 and len(decoded) > 1:  # in memory it has the order of images already
+        for source, target in zip(decoded.permute(1, 2, 3, 0), frames, strict=True):
+            for rows, written in zip(source.split(_ROWS), target.split(_ROWS), strict=True):
+                if signed:
+                    torch.clamp(rows.float(), -1, 1, out=written)
+                else:
+                    torch.add(half, rows, alpha=0.5, out=written).clamp_(0, 1)
+        return frames
+    scratch = torch.empty(len(decoded), _ROWS, frames.shape[2])
     for index, frame in enumerate(frames):
         for top in range(0, len(frame), _ROWS):
             target = frame[top : top + _ROWS]
