@@ -103,6 +103,7 @@ def true_block(dtype: torch.dtype = torch.bfloat16) -> nn.Module:
 
 def own_and_stock(tokens: int = TOKENS) -> tuple[Traffic, Traffic]:
     """Traffic of one block by our forward and by diffusers' own, on the same modules."""
+    from wan.kernels import as_loaded
     from wan.sample.attention import scaled_dot_product
     from wan.sample.block import cross_keys, run_block
     from wan.sample.rope import Rotary
@@ -117,7 +118,7 @@ def own_and_stock(tokens: int = TOKENS) -> tuple[Traffic, Traffic]:
 
     def ours() -> None:
         keys = cross_keys(block.attn2, context, 512, 0)
-        run_block(block, [x], [keys], modulation, rotary, scaled_dot_product)
+        run_block(block, [x], [keys], modulation, rotary, scaled_dot_product, as_loaded)
 
     return count(ours), count(lambda: block(x, context, modulation, tables))
 

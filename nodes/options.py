@@ -7,7 +7,7 @@ from ..wan.sample.cache import MagCache, TeaCache
 from ..wan.sample.cache.plan import RESOLUTIONS
 from ..wan.sample.guidance import Guidance
 from ..wan.sample.rope import Riflex
-from ..wan.sample.settings import SampleOptions
+from ..wan.sample.settings import AS_LOADED, LINEARS, SampleOptions
 from . import compat
 from .inputs import from_param
 from .sockets import WanCache, WanGuidance, WanOptions
@@ -151,7 +151,7 @@ class WanLocalSamplingOptions(io.ComfyNode):
             node_id="WanLocalSamplingOptions",
             display_name="Wan Sampling Options",
             category=_CATEGORY,
-            description="RIFLEx for long videos, the joint pass and the attention kernel.",
+            description="RIFLEx for long videos, the joint pass, the attention kernel and fp8.",
             search_aliases=["riflex", "sage attention", "joint pass", "long video"],
             inputs=[
                 from_param(I2V_APP["enable_RIFLEx"]),
@@ -173,6 +173,17 @@ class WanLocalSamplingOptions(io.ComfyNode):
                 ),
                 from_param(I2V_APP["joint_pass"]),
                 from_param(I2V_APP["attention"]),
+                compat.make_input(
+                    io.Combo.Input,
+                    "linears",
+                    options=list(LINEARS),
+                    default=AS_LOADED,
+                    optional=True,
+                    tooltip="How the linear layers multiply. fp8: in 8 bits on cards that can "
+                    "(RTX 40, H100 and newer), faster and a little less exact; elsewhere as "
+                    "loaded, and the sampler says so.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 WanOptions.Output("options", display_name="options", tooltip="For Wan Sampler.")
@@ -180,6 +191,8 @@ class WanLocalSamplingOptions(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, enable_RIFLEx, riflex_k, riflex_force, joint_pass, attention):
+    def execute(
+        cls, enable_RIFLEx, riflex_k, riflex_force, joint_pass, attention, linears=AS_LOADED
+    ):
         riflex = Riflex(riflex_k or None, riflex_force) if enable_RIFLEx else None
-        return io.NodeOutput(SampleOptions(riflex, joint_pass, attention))
+        return io.NodeOutput(SampleOptions(riflex, joint_pass, attention, linears))

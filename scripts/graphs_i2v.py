@@ -69,7 +69,7 @@ def _i2v_nodes(g: _I2V) -> tuple[Node, ...]:
             Node(11, "WanLocalSamplingOptions", "Wan Sampling Options", (340, 180),
                  (("options", "WAN_OPTIONS"),),
                  {"enable_RIFLEx": True, "riflex_k": 0, "riflex_force": False,
-                  "joint_pass": True, "attention": "sage"}),
+                  "joint_pass": True, "attention": "sage", "linears": "as loaded"}),
         )  # fmt: skip
     return (
         _first_frame(g),

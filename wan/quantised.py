@@ -77,6 +77,17 @@ class QuantisedLinear(nn.Module):
         weight = quantisation.decode(self.stored.detach(), torch.float32)
         return add_changes(weight, self.changes).to(dtype)
 
+    def as_fp8(self) -> tuple[Tensor, Tensor] | None:
+        """The stored weight where it is float8 (e4m3) already and nothing is added to it.
+
+        Returns:
+            [out, in] float8 and [out, 1] float32, what each row is to be multiplied with.
+        """
+        if self.changes or self._ggml or self.stored.dtype is not torch.float8_e4m3fn:
+            return None
+        rows = self.stored.new_ones(self.out_features, 1, dtype=torch.float32)
+        return self.stored.detach(), rows * self._factor * (1 if self.rows is None else self.rows)
+
 
 def quantised_layer(module: nn.Module, name: str) -> QuantisedLinear | None:
     """The layer whose weight the parameter `name` of `module` is, if that is quantised."""

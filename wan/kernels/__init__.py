@@ -9,5 +9,17 @@ What is accumulated or normalised is computed in float32 and rounded once, to th
 
 from .choice import report
 from .fused import add_and_normalise, gated_add, gelu, normalise, turn
+from .products import Product, as_loaded, fp8_problem, in_fp8
 
-__all__ = ["add_and_normalise", "gated_add", "gelu", "normalise", "report", "turn"]
+__all__ = [
+    "Product",
+    "add_and_normalise",
+    "as_loaded",
+    "fp8_problem",
+    "gated_add",
+    "gelu",
+    "in_fp8",
+    "normalise",
+    "report",
+    "turn",
+]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..kernels import add_and_normalise, gated_add, gelu, normalise, turn
+from ..kernels import Product, add_and_normalise, gated_add, gelu, normalise, turn
 from .attention import Attend
 from .rope import Rotary
 
@@ -36,6 +36,7 @@ def run_block(
     modulation: Tensor,
     rotary: Rotary,
     attend: Attend,
+    product: Product,
 ) -> None:
     """Send hidden states through a block, in place.
 
@@ -46,14 +47,14 @@ def run_block(
         modulation: [1, 6, dim], from the time embedding.
         rotary: positions.
         attend: computes attention.
+        product: multiplies with the linear layers.
     Source: diffusers models/transformers/transformer_wan.py, WanTransformerBlock.
     """
     shift, scale, gate, shift2, scale2, gate2 = _modulation(block, modulation)
     norm1, norm2, norm3 = block.norm1, block.norm2, block.norm3
     for x, cross in zip(states, keys, strict=True):
-        found = _attend_to_itself(
-            block.attn1, normalise(x, scale, shift, norm1.eps), rotary, attend
-        )
+        normed = normalise(x, scale, shift, norm1.eps)
+        found = _attend_to_itself(block.attn1, normed, rotary, attend, product)
         if isinstance(norm2, nn.Identity):
             gated_add(x, found, gate)
             normed = x
@@ -61,9 +62,9 @@ def run_block(
             normed = add_and_normalise(
                 x, found, gate, norm2.weight.float(), norm2.bias.float(), norm2.eps
             )
-        found = _attend_across(block.attn2, normed, cross, attend)
+        found = _attend_across(block.attn2, normed, cross, attend, product)
         normed = add_and_normalise(x, found, None, scale2, shift2, norm3.eps)
-        gated_add(x, _feed_forward(block.ffn, normed), gate2)
+        gated_add(x, _feed_forward(block.ffn, normed, product), gate2)
 
 
 def cross_keys(attn: nn.Module, context: Tensor, text_tokens: int, padding: int) -> CrossKeys:
@@ -105,25 +106,29 @@ def _heads(attn: nn.Module, x: Tensor) -> Tensor:
     return x.unflatten(-1, (attn.heads, -1))
 
 
-def _attend_to_itself(attn: nn.Module, x: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
-    query, key, value = attn.to_q(x), attn.to_k(x), attn.to_v(x)
+def _attend_to_itself(
+    attn: nn.Module, x: Tensor, rotary: Rotary, attend: Attend, product: Product
+) -> Tensor:
+    query, key, value = product((attn.to_q, attn.to_k, attn.to_v), x)
     for turned, norm in ((query, attn.norm_q), (key, attn.norm_k)):
         turn(turned, norm.weight, norm.eps, *rotary.angles)
     found = attend(_heads(attn, query), _heads(attn, key), _heads(attn, value), None)
-    return attn.to_out[0](found.flatten(2))
+    return product((attn.to_out[0],), found.flatten(2))[0]
 
 
-def _attend_across(attn: nn.Module, x: Tensor, keys: CrossKeys, attend: Attend) -> Tensor:
-    query = attn.to_q(x)
+def _attend_across(
+    attn: nn.Module, x: Tensor, keys: CrossKeys, attend: Attend, product: Product
+) -> Tensor:
+    (query,) = product((attn.to_q,), x)
     turn(query, attn.norm_q.weight, attn.norm_q.eps)
     query = _heads(attn, query)
     found = attend(query, *keys.text, keys.bias)
     if keys.images is not None:
         found += attend(query, *keys.images, None)
-    return attn.to_out[0](found.flatten(2))
+    return product((attn.to_out[0],), found.flatten(2))[0]
 
 
-def _feed_forward(layers: nn.Module, x: Tensor) -> Tensor:
-    wide = layers.net[0].proj(x)
+def _feed_forward(layers: nn.Module, x: Tensor, product: Product) -> Tensor:
+    (wide,) = product((layers.net[0].proj,), x)
     gelu(wide)
-    return layers.net[2](wide)
+    return product((layers.net[2],), wide)[0]

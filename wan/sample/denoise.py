@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..geometry import LatentShape
+from ..kernels import Product, as_loaded, fp8_problem, in_fp8
 from ..payloads import SampleReport, TextEmbeds, WanModel
 from ..progress import Reporter, phase
+from ..switch import uses_own_forward
 from .attention import Kernel, attention_kernel
 from .cache import ResidualCache, RunFacts, SkipPlan, compute_all
 from .cross import Branch
 from .forward import Moment, Network, Step, embed_time, predict_velocities
 from .rope import Rotary, riflex_applies, rotary_tables
 from .schedule import Solver
-from .settings import SampleSettings
+from .settings import AS_LOADED, LINEARS, SampleSettings
 from .workload import Workload
 
 
@@ -83,9 +85,10 @@ def prepare(
     shape = LatentShape(*known.shape[2:])
     _tell_riflex(model, shape, settings, reporter)
     known = known.to(weight.device, weight.dtype)
+    product = _product(settings.options.linears, weight, reporter)
     tables = rotary_tables(transformer.rope, shape, settings.options.riflex, weight.device)
     return Denoiser(
-        network=Network(transformer, Rotary.of(tables), kernel.attend, pose),
+        network=Network(transformer, Rotary.of(tables), kernel.attend, product, pose),
         kernel=kernel.name,
         moments=[embed_time(transformer, t[None], known) for t in solver.timesteps],
         known=known,
@@ -95,6 +98,26 @@ def prepare(
         settings=settings,
         reporter=reporter,
     )
+
+
+def _product(linears: str, weight: Tensor, reporter: Reporter) -> Product:
+    if linears not in LINEARS:
+        raise InputError(
+            what=f"linears is {linears!r}.",
+            why="It says how the linear layers multiply.",
+            fix=f"Use one of: {', '.join(LINEARS)}.",
+        )
+    if linears == AS_LOADED:
+        return as_loaded
+    problem = (
+        fp8_problem(weight.device, weight.dtype)
+        if uses_own_forward()
+        else "WAN_LOCAL_FORWARD is diffusers"
+    )
+    if problem:
+        reporter.note(f"linears: fp8 cannot be used ({problem}), they multiply as loaded")
+        return as_loaded
+    return in_fp8
 
 
 def denoise(run: Denoiser, noise: Tensor, solver: Solver) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import GeometryError
 from ..geometry import TEXT_TOKENS
-from ..kernels import gated_add, normalise
+from ..kernels import Product, as_loaded, gated_add, normalise
 from ..switch import uses_own_forward
 from .attention import Attend, scaled_dot_product
 from .block import run_block
@@ -30,6 +30,8 @@ class Network:
     """Positions, for the shape of the latents."""
     attend: Attend = scaled_dot_product
     """Computes attention."""
+    product: Product = as_loaded
+    """Multiplies with the blocks' linear layers."""
     pose: Tensor | None = None
     """From `embed_pose`, for all latent frames but the first."""
     keys: KeyMemory = field(default_factory=KeyMemory)
@@ -159,14 +161,14 @@ def _run_own_blocks(
     check: Callable[[], None],
 ) -> list[Tensor]:
     hidden = [tokens.clone() for _ in branches]  # the blocks work in place
-    transformer, rotary, attend = network.transformer, network.rotary, network.attend
+    transformer, attend = network.transformer, network.attend
     for index, block in enumerate(transformer.blocks):
         check()
         keys = [
             network.keys.of(transformer, number, index, block.attn2, branch)
             for number, branch in zip(numbers, branches, strict=True)
         ]
-        run_block(block, hidden, keys, modulation, rotary, attend)
+        run_block(block, hidden, keys, modulation, network.rotary, attend, network.product)
         adapter = _face_adapter(transformer, index, branches)
         if adapter is not None:
             for state, branch in zip(hidden, branches, strict=True):

@@ -8,6 +8,7 @@ from .cache import CachePolicy
 from .guidance import Guidance
 from .rope import Riflex
 
+AS_LOADED, IN_FP8 = LINEARS = ("as loaded", "fp8")
 PLAIN_GUIDANCE = Guidance(cfg_star=False)
 
 
@@ -22,6 +23,8 @@ class SampleOptions:
     are streamed in are streamed once a step. Costs one more copy of the activations."""
     attention: str = "sdpa"
     """"sdpa" or "sage"."""
+    linears: str = AS_LOADED
+    """ "as loaded", or "fp8": the blocks' linear layers multiply in float8 where the device can."""
 
 
 PLAIN_OPTIONS = SampleOptions()
