@@ -50,7 +50,13 @@ def _load_training():
 
 _load_training()
 from training.judge import judge, psnr  # noqa: E402, F401
-from training.scenes import JUMP, Sprite, draw_scene, moving_so, render  # noqa: E402, F401
+from training.scenes import (  # noqa: E402, F401
+    JUMP,
+    draw_scene,
+    moving_so,
+    name_other,
+    render,
+)
 
 
 @cache
