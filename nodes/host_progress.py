@@ -25,7 +25,7 @@ class NodeReporter:
 
     Args:
         node: the node class inside `execute`.
-        phases: the phases that will be reported, each with its share of the bar.
+        phases: the phases that may be reported, in their order, each with its share of the bar.
     """
 
     def __init__(self, node, phases: Mapping[str, float]) -> None:
@@ -42,9 +42,10 @@ class NodeReporter:
         self._said_at, self._noted = 0.0, ""
 
     def start(self, phase: str, total: int) -> None:
-        """A phase begins where the one before it ended."""
-        if phase != self._phase:  # else it begins again, with less memory
-            self._finished += self._shares.get(self._phase, 0)
+        """A phase begins behind those before it, whether they ran or there was nothing to do."""
+        if phase in self._shares:
+            names = list(self._shares)
+            self._finished = sum(self._shares[name] for name in names[: names.index(phase)])
         self._phase, self._total = phase, max(1, total)
         self._pace.begin()
         log.info("%s (%d)", phase, total)

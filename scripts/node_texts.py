@@ -153,7 +153,9 @@ def _range(item: object, facts: dict, words: dict) -> str:
     kind = item.get_io_type()
     options = facts.get("options")
     if options:
-        is_list_of_files = any("(" in str(o) or "none found" in str(o) for o in options)
+        is_list_of_files = any(
+            "(" in str(o) or "none found" in str(o) or ".safetensors" in str(o) for o in options
+        )
         return words["file"] if is_list_of_files else ", ".join(f"`{o}`" for o in options)
     if kind in ("INT", "FLOAT"):
         low, high = facts.get("min"), facts.get("max")

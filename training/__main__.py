@@ -21,11 +21,11 @@ from .stages import (
 
 _MINUTES = {
     "scenes": 48,
-    "figures": 62,
-    "decoder-scenes": 15,
-    "decoder-figures": 15,
-    "image-to-video": 40,
-    "animation": 40,
+    "figures": 52,
+    "decoder-scenes": 12,
+    "decoder-figures": 12,
+    "image-to-video": 42,
+    "animation": 36,
     "lora": 4,
 }
 _FINISHING = ("assemble", "sheets")

@@ -130,7 +130,7 @@ def clips_of(
         store: a folder in which the latents are kept between runs; None: nowhere.
     """
     what = "jumps" if kind.jumps else kind.end.split()[0]
-    name = f"clips-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{what}"
+    name = f"scenes-{seed}-{kind.first_frames}-{kind.frames}-{kind.side}-{what}"
     return kept(store, name, vae, Clips, lambda: _encode_all(kind, vae, image_encoder, seed))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .scenes import MOTIONS, SPEEDS, Scene, moving_so, render
@@ -15,20 +17,22 @@ def answers(scene: Scene) -> list[tuple[str, str]]:
     return [(m, s) for m in moving for s in SPEEDS] + [("stays still", "slowly")]
 
 
-def judge(frames: Array, scene: Scene) -> tuple[str, str]:
+def judge(
+    frames: Array, scene: Scene, show: Callable[[list[Array]], list[Array]] | None = None
+) -> tuple[str, str]:
     """The motion and speed whose true continuation is nearest by mean square.
 
     Args:
         frames: [T, H, W, 3], 0..255, of the scene's length and size.
         scene: gives the first frame.
+        show: changes the true continuations before they are compared, for example to what an
+            autoencoder can show of them; None: they stay as they are.
     """
-    made = frames.astype(np.float32)
-
-    def distance(answer: tuple[str, str]) -> float:
-        true = render(moving_so(scene, *answer)).astype(np.float32)
-        return float(np.square(made - true).mean())
-
-    return min(answers(scene), key=distance)
+    made, known = frames.astype(np.float32), answers(scene)
+    true = [render(moving_so(scene, *answer)) for answer in known]
+    shown = show(true) if show else true
+    distances = [float(np.square(made - clip.astype(np.float32)).mean()) for clip in shown]
+    return known[int(np.argmin(distances))]
 
 
 def psnr(first: Array, second: Array) -> float:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import safe_open
+from torch import nn
 
 from . import autoencoder
-from .data import SQUARE, FigureVideos
+from .data import SQUARE, FigureVideos, to_tensor
 from .figure_trial import joints_apart, try_figure
 from .stages import Workshop, open_autoencoder
 from .trial import measure, measure_lora, open_model
@@ -38,7 +40,9 @@ def measure_all(shop: Workshop, target: Path) -> dict[str, Any]:
         "animate_size": _megabytes(target / "animate"),
         "lora_size": f"{lora.stat().st_size / 1e6:.2f}",
     }
-    followed = measure(i2v, _SCENES)
+    vae = open_autoencoder(target / "i2v" / "vae")
+    followed = measure(i2v, lambda clips: _shown(vae, clips), _SCENES)
+    found["shown"] = followed["as shown"]
     for scale in ("1", "2", "4"):
         for name, key in (("exact", "exact"), ("motion", "motion"), ("psnr", "PSNR to truth")):
             found[f"{name}_{scale}"] = followed[f"guidance {scale}, {key}"]
@@ -51,6 +55,17 @@ def measure_all(shop: Workshop, target: Path) -> dict[str, Any]:
         apart = np.concatenate([joints_apart(trial) for trial in trials])
         found[f"joints_{mode}"] = f"{np.median(apart):.1f} px; {np.mean(apart <= 3):.3f}"
     return found | _logged(shop.folder / "log.jsonl")
+
+
+@torch.no_grad()
+def _shown(vae: nn.Module, clips: list[np.ndarray]) -> list[np.ndarray]:
+    """What an autoencoder makes of clips [T, H, W, 3] uint8."""
+    videos = torch.cat([to_tensor(clip) for clip in clips])
+    videos = videos.contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = autoencoder.decode(vae, autoencoder.encode(vae, videos)[0])
+    pixels = made.float().clamp(-1, 1).add(1).mul(127.5)
+    return list(pixels.permute(0, 2, 3, 4, 1).numpy())
 
 
 def _quality(folder: Path, shop: Workshop, kind: str) -> str:

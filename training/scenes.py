@@ -7,7 +7,7 @@ the caption says which of them moves. Drawn by signed distances with soft edges.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,9 @@ TEMPLATES = (
 BACKGROUNDS = ("flat", "gradient", "horizon")
 _JUMP_HEIGHT, _JUMP_STEPS = 0.22, 8  # of the side; until it is down again
 _SOFT = 1.5  # pixels over which an edge fades
+# Share of scenes with two sprites, each so far from the middle, give or take: they never touch in
+# the first frame, and neither can be told from its place.
+_PAIRS, _APART, _STRAY = 0.35, 0.23, 0.02
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,6 @@ class Scene:
     frames: int = 9
     side: int = 64
     """Pixels."""
-    answers: tuple[Sprite, ...] = field(default=())
-    """For a vague caption, the ways in which the last sprite may move."""
 
 
 def draw_scene(
@@ -98,13 +99,15 @@ def draw_scene(
         contrast: by how much sprites stand out from the background, at least: levels of 255, mean
             of the three colours.
     """
-    colours = generator.permutation(list(COLOURS))
-    moving = _sprite(generator, str(colours[0]), 0.5, 0.5, 0.13)
-    sprites: tuple[Sprite, ...] = (moving,)
-    if generator.random() < 0.3:
+    colours = [str(colour) for colour in generator.permutation(list(COLOURS))]
+    sprites: tuple[Sprite, ...] = (_sprite(generator, colours[0], 0.5, 0.5, 0.13),)
+    if generator.random() < _PAIRS:
         angle = generator.uniform(0, 2 * math.pi)
-        x, y = 0.5 + 0.36 * math.cos(angle), 0.5 + 0.36 * math.sin(angle)
-        sprites = (_sprite(generator, str(colours[1]), x, y, 0.0), moving)
+        x, y = _APART * math.cos(angle), _APART * math.sin(angle)
+        sprites = (
+            _sprite(generator, colours[1], 0.5 + x, 0.5 + y, _STRAY),
+            _sprite(generator, colours[0], 0.5 - x, 0.5 - y, _STRAY),
+        )
     background = str(generator.choice(BACKGROUNDS))
     tones = _tone(generator), _tone(generator)
     while min(_apart(COLOURS[s.colour], tone) for s in sprites for tone in tones) < contrast:
@@ -115,13 +118,23 @@ def draw_scene(
 
 
 def with_motion(generator: np.random.Generator, scene: Scene, vague: float = 0.0) -> Scene:
-    """The same first frame with another motion and its caption, by chance."""
+    """The same first frame with another motion and its caption, by chance.
+
+    Of two sprites either may be the one that the caption names.
+    """
+    if len(scene.sprites) == 2 and generator.random() < 0.5:
+        scene = name_other(scene)
     motion = str(generator.choice(list(MOTIONS)))
     speed = str(generator.choice(list(SPEEDS)))
     is_vague = generator.random() < vague
     if is_vague:
         motion = str(generator.choice(list(MOTIONS)[:4]))
     return moving_so(scene, motion, speed, int(generator.integers(len(TEMPLATES))), is_vague)
+
+
+def name_other(scene: Scene) -> Scene:
+    """The same first frame of two sprites, of which the other one moves."""
+    return replace(scene, sprites=scene.sprites[::-1])
 
 
 def moving_so(
@@ -143,15 +156,7 @@ def moving_so(
     if motion in ("stays still", JUMP):
         words["speed"] = ""
     caption = " ".join(TEMPLATES[template].format(**words).split())
-    return Scene(
-        (*standing, moving),
-        caption,
-        scene.background,
-        scene.tones,
-        scene.horizon,
-        scene.frames,
-        scene.side,
-    )
+    return replace(scene, sprites=(*standing, moving), caption=caption)
 
 
 def render(scene: Scene) -> Array:

@@ -15,7 +15,7 @@ from wan.progress import Silent
 from wan.sample.guidance import Guidance
 
 from .figure_trial import try_figure
-from .scenes import JUMP, Scene, Sprite, moving_so
+from .scenes import JUMP, Scene, Sprite, moving_so, name_other
 from .trial import SETTINGS, run
 
 Array = np.ndarray
@@ -72,22 +72,23 @@ def _wrapped(label: str, columns: int = 22) -> str:
     return "\n".join(textwrap.wrap(label, columns))
 
 
-def _scene() -> Scene:
+def _scene(above: bool = False) -> Scene:
+    """Two sprites; one above the other leaves both room to the left and right."""
+    places = ((0.5, 0.27), (0.5, 0.73)) if above else ((0.3, 0.4), (0.7, 0.6))
     sprites = (
-        Sprite("square", "yellow", 0.2, 0.25, 0.13),
-        Sprite("circle", "red", 0.5, 0.55, 0.15),
+        Sprite("square", "yellow", *places[0], 0.14),
+        Sprite("circle", "red", *places[1], 0.15),
     )
     return Scene(sprites, "", "horizon", ((110, 140, 148), (60, 120, 60)), 0.62)
 
 
 def _prompts(model: WanModel) -> list[tuple[str, Array]]:
-    motions = ("moves right", "moves left", "moves up", "grows", "shrinks", "stays still")
-    ways = [moving_so(_scene(), motion, "fast") for motion in motions]
-    ways.insert(1, moving_so(_scene(), "moves right", "slowly"))
+    scene = _scene(above=True)
+    motions = ("moves right", "moves left", "grows", "shrinks", "stays still")
+    ways = [moving_so(scene, motion, "fast") for motion in motions]
+    ways[1:1] = [moving_so(scene, motion, "slowly") for motion in ("moves right", "moves up")]
     rows = [(way.caption, run(model, way, _GUIDED)) for way in ways]
-    first, second = _scene().sprites
-    other = replace(_scene(), sprites=(second, first))
-    other = moving_so(other, "moves right", "fast")
+    other = moving_so(name_other(scene), "moves right", "fast")
     rows.append((other.caption, run(model, other, _GUIDED)))
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,12 +95,20 @@ def _text(model: WanModel, prompt: str) -> TextEmbeds:
     return text if prompt else replace(text, positive=text.negative)
 
 
-def measure(model: WanModel, count: int = 100) -> dict[str, float]:
-    """Figures for the model card: shares of prompts followed, and distances to the truth."""
+def measure(
+    model: WanModel, show: Callable[[list[np.ndarray]], list[np.ndarray]], count: int = 100
+) -> dict[str, float]:
+    """Figures for the model card: shares of prompts followed, and distances to the truth.
+
+    Args:
+        model: from `open_model`.
+        show: what its autoencoder shows of clips.
+        count: of scenes.
+    """
     found: dict[str, float] = {}
     for scale, prompt in ((1.0, None), (2.0, None), (4.0, None), (1.0, "")):
         settings = replace(SETTINGS, guidance=Guidance(scale, cfg_star=False))
-        exact = motion = 0
+        exact = motion = shown = 0
         distance = 0.0
         for scene in scenes(count):
             moving = scene.sprites[-1]
@@ -107,10 +116,14 @@ def measure(model: WanModel, count: int = 100) -> dict[str, float]:
             made = run(model, scene, settings, prompt)
             told = judge(made, scene)
             exact, motion = exact + (told == wanted), motion + (told[0] == wanted[0])
+            if prompt is None and scale == SETTINGS.guidance.scale:
+                shown += judge(made, scene, show) == wanted
             distance += psnr(made, render(scene)) / count
         name = f"guidance {scale:g}" if prompt is None else "no prompt"
         found |= {f"{name}, exact": exact / count, f"{name}, motion": motion / count}
         found[f"{name}, PSNR to truth"] = round(distance, 2)
+        if shown:
+            found["as shown"] = shown / count
     return found
 
 

@@ -309,9 +309,10 @@ def test_load_image_turns_it_upright_and_reads_alpha(toys, tmp_path):
     _, mask = node.execute(image=toys.put_input(tmp_path / "b.png")).args
     assert mask.shape == (1, 4, 8) and np.allclose(mask, 0.8)
     load = {"class_type": "LoadImage", "inputs": {"image": "b.png"}}
-    show = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    saved = {"images": ["1", 0], "filename_prefix": "b"}
+    show = {"class_type": "SaveImage", "inputs": saved}
     (file,) = toys.run({"1": load, "2": show}).outputs
-    assert file.parent == toys.base / "temp" and file.exists()
+    assert file.parent == toys.base / "output" and file.exists()
 
 
 def test_video_round_trip_with_sound_and_copy(tmp_path):

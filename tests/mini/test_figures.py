@@ -6,26 +6,29 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from mini_runs import model, psnr
 from PIL import Image
 from puppet_video import write_video
 from wan_local.wan.app.animate import run_animate
 from wan_local.wan.app.surroundings import Surroundings
+from wan_local.wan.decode.vae import decode_video
+from wan_local.wan.encode.latents import Video, encode_videos
 from wan_local.wan.load.companions import find_companions
 from wan_local.wan.miniatures import MINI, Miniature
 from wan_local.wan.params import ANIMATE_APP, validate
-from wan_local.wan.payloads import Variant
+from wan_local.wan.payloads import Variant, VideoLatents
 from wan_local.wan.progress import Silent
 from wan_local.wan.tiny.puppet import Puppet, draw_puppets
 
 pytest.importorskip("onnxruntime")
 
 WIDTH, HEIGHT, TIMES = 80, 112, 4
-FRAMES, RATE = 29, 16  # two clips of 17 frames
+FRAMES, CLIP, RATE = 17, 9, 16  # two clips
 DRIVER = Puppet(rim=0.018, height=0.83, arm=0.165, hips=0.14, speed=0.9, x=0.47)
 COLOURS = {
-    "shirt": (40, 90, 30),
-    "sleeves": (205, 190, 25),
+    "shirt": (205, 190, 25),
+    "sleeves": (40, 70, 30),
     "trousers": (190, 40, 35),
     "shoes": (60, 60, 30),
 }
@@ -63,6 +66,12 @@ def animate(tiny, driving, tmp_path_factory):
                 "driving_video": str(folder / "driving.mp4"),
                 "reference_image": str(folder / "character.png"),
                 "mode": mode,
+                "clip_len": CLIP,
+                "sampling_steps": 8,
+                # close to the figure, so that some of the scene is left at these sizes
+                "mask_iterations": 1,
+                "mask_w_subdivisions": 5,
+                "mask_h_subdivisions": 5,
                 "seed": 3,
             }
             values = validate(Miniature(MINI).adapt(ANIMATE_APP), given)
@@ -96,22 +105,28 @@ def test_joints_are_where_the_driving_ones_are(animate, mode):
     assert np.median(apart) < 1.5 and np.mean(np.array(apart) <= 3) > 0.95
 
 
-def garment_colours(frames, truth, parts):
-    """Mean colour of each garment over all frames, where it surely is."""
-    colours = {}
-    for name in parts:
-        sure = (np.abs(truth.astype(int) - np.array(COLOURS[name])).max(-1)) < 12
-        colours[name] = frames[sure].mean(0)
-    return colours
+def as_seen(frames):
+    """What the autoencoder alone makes of them: outlines bleed into what is as thin as a sleeve."""
+    weights = model(Variant.ANIMATE)
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    chunks = [video[:, :, :1], *video[:, :, 1:].split(4, dim=2)]
+    (latents,) = encode_videos(weights, [Video(chunks)], Silent(), "encode", 0)
+    return decode_video(weights, VideoLatents(latents, len(frames), 0), Silent()).numpy() * 255
 
 
 @pytest.mark.parametrize("mode", ["animation", "replacement"])
 def test_the_figure_keeps_the_colours_of_the_reference(animate, mode):
-    truth = small(drawn(replace(DRIVER, **COLOURS), DRIVING_SCENE).frames)
-    for name, colour in garment_colours(animate(mode), truth, GARMENTS).items():
-        own = np.abs(colour - COLOURS[name]).mean()
-        driving = np.abs(colour - getattr(DRIVER, name)).mean()
-        assert own < 30 and own < driving / 2, (name, colour)
+    scene = OWN_SCENE if mode == "animation" else DRIVING_SCENE
+    dressed, driver = (
+        small(drawn(puppet, scene).frames[-5:]) for puppet in (replace(DRIVER, **COLOURS), DRIVER)
+    )
+    wanted, other, made = as_seen(dressed), as_seen(driver), animate(mode)[-5:]
+    for name in GARMENTS:
+        sure = np.abs(dressed.astype(int) - np.array(COLOURS[name])).max(-1) < 12
+        colour = made[sure].mean(0)
+        own = np.abs(colour - wanted[sure].mean(0)).mean()
+        driving = np.abs(colour - other[sure].mean(0)).mean()
+        assert own < 20 and own < driving / 2, (name, own, driving)
 
 
 def test_an_animation_has_the_background_of_the_reference(animate):
@@ -123,11 +138,11 @@ def test_a_replacement_keeps_the_scene(animate, driving):
     made, scene = animate("replacement"), small(driving.frames)
     edge = np.concatenate([made[:, :, :8], made[:, :, -8:]], axis=2)
     true = np.concatenate([scene[:, :, :8], scene[:, :, -8:]], axis=2)
-    assert psnr(edge, true) > 26
+    assert psnr(edge, true) > 24
 
 
 def test_clips_meet_without_a_jump(animate):
     for mode in ("animation", "replacement"):
         made = animate(mode).astype(float)
         steps = np.abs(np.diff(made, axis=0)).mean((1, 2, 3))
-        assert steps[16] < 2 * np.median(steps)  # frame 16 is taken over into the second clip
+        assert steps[CLIP - 1] < 2 * np.median(steps)  # its frame is taken over into the second

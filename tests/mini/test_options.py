@@ -12,12 +12,9 @@ from wan_local.wan.payloads import VideoLatents
 from wan_local.wan.sample.cache import TeaCache
 from wan_local.wan.sample.guidance import Guidance
 
-SOME = scenes(6)
+SOME = scenes(3)
 LONG = replace(PLAIN, steps=20)
-
-
-def distances(settings, base):
-    return [psnr(run(scene, settings), base[n]) for n, scene in enumerate(SOME)]
+SPEEDS = (1.5, 2.0, 2.5)
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +23,31 @@ def full():
     return [run(scene, LONG) for scene in SOME]
 
 
-def test_teacache_costs_more_the_more_it_skips(full):
-    reports, far = {}, {}
-    for speed in (1.5, 2.0, 2.5):
-        reports[speed] = []
-        skipping = replace(LONG, cache=TeaCache(speed))
-        made = [run(scene, skipping, report=reports[speed]) for scene in SOME]
-        far[speed] = np.mean([psnr(m, f) for m, f in zip(made, full, strict=True)])
-    skipped = [reports[speed][0].skipped for speed in (1.5, 2.0, 2.5)]
+@pytest.fixture(scope="module")
+def skipping():
+    """The same with TeaCache: videos and reports by the wanted speed-up."""
+    found = {}
+    for speed in SPEEDS:
+        reports = []
+        settings = replace(LONG, cache=TeaCache(speed))
+        found[speed] = [run(scene, settings, report=reports) for scene in SOME], reports
+    return found
+
+
+def test_teacache_costs_more_the_more_it_skips(full, skipping):
+    far = {
+        speed: np.mean([psnr(m, f) for m, f in zip(made, full, strict=True)])
+        for speed, (made, _) in skipping.items()
+    }
+    skipped = [skipping[speed][1][0].skipped for speed in SPEEDS]
     assert 0 < skipped[0] < skipped[1] < skipped[2]
     assert far[1.5] > far[2.0] > far[2.5]
     assert far[1.5] > 40 and far[2.0] > 34 and far[2.5] > 28
 
 
-def test_skipping_keeps_what_the_prompt_asked_for():
-    skipping = replace(LONG, cache=TeaCache(2.0))
-    assert all(judge(run(s, skipping), s)[0] == wanted(s)[0] for s in SOME)
+def test_skipping_keeps_what_the_prompt_asked_for(skipping):
+    for made, _ in skipping.values():
+        assert all(judge(m, s)[0] == wanted(s)[0] for m, s in zip(made, SOME, strict=True))
 
 
 @pytest.mark.parametrize("zero_step", [-1, 5])
@@ -54,10 +60,16 @@ def test_cfg_star_keeps_the_content(zero_step):
 
 
 def test_guidance_steers_harder():
-    """What is subtracted grows: the video leaves that of scale 1."""
-    one = [run(scene, replace(PLAIN, guidance=Guidance(1.0))) for scene in SOME]
-    apart = [np.mean(distances(replace(PLAIN, guidance=Guidance(s)), one)) for s in (2.0, 5.0)]
-    assert apart[0] > apart[1]
+    """What is subtracted grows: the video leaves that of scale 1. (Scale 3 is the plain one.)"""
+
+    def made(scale):
+        settings = replace(PLAIN, guidance=Guidance(scale, cfg_star=False))
+        return [run(scene, settings) for scene in SOME]
+
+    one, five = made(1.0), made(5.0)
+    three = [plain(n) for n in range(len(SOME))]
+    apart = [np.mean([psnr(*p) for p in zip(other, one, strict=True)]) for other in (three, five)]
+    assert apart[0] > apart[1] + 1
 
 
 def test_both_solvers_agree():
@@ -68,9 +80,9 @@ def test_both_solvers_agree():
 
 def test_tiles_are_hard_to_see():
     """On a trained autoencoder, at a size of several tiles."""
-    scene = scenes(1, 500, side=256)[0]
+    scene = scenes(1, 500, side=144, frames=5)[0]
     frames = torch.from_numpy(render(scene)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    chunks = [frames[:, :, :1], frames[:, :, 1:5], frames[:, :, 5:]]
+    chunks = [frames[:, :, :1], frames[:, :, 1:]]
     (whole,) = encode_videos(model(), [Video(chunks)], SILENT, "encode", 0)
     (tiled,) = encode_videos(model(), [Video(chunks)], SILENT, "encode", 128)
     assert float((whole - tiled).square().mean()) < 0.02  # latents have a variance of 1
@@ -79,5 +91,6 @@ def test_tiles_are_hard_to_see():
         video = VideoLatents(latents, scene.frames, 0, None)
         return (decode_video(model(), video, SILENT, tile_size) * 255).numpy()
 
-    assert psnr(decoded(whole, 128), decoded(whole, 0)) > 35
-    assert psnr(decoded(tiled, 128), render(scene)) > psnr(decoded(whole, 0), render(scene)) - 1
+    in_tiles, in_one, truth = decoded(tiled, 128), decoded(whole, 0), render(scene)
+    assert 35 < psnr(in_tiles, in_one) < 80  # it does matter, and not by much
+    assert psnr(in_tiles, truth) > psnr(in_one, truth) - 1

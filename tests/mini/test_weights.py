@@ -17,7 +17,7 @@ from wan_local.wan.load.model import load_model
 from wan_local.wan.miniatures import MINI, MINI_FOLDER, Miniature
 from wan_local.wan.payloads import Variant
 
-SOME = scenes(4, 600)
+SOME = scenes(2, 600)
 LORA = MINI_FOLDER / "loras" / "jumps.safetensors"
 HEADS = {METADATA_KEY: json.dumps({"num_attention_heads": 4})}
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -85,17 +85,24 @@ def test_clip_vision_output_is_used(stand_in, i2v):
     assert torch.equal(condition.image_embeds, tokens)
 
 
-@pytest.mark.comfy
-def test_comfyuis_own_vae_makes_the_same_video(host, tiny):
-    """Loaded by Load VAE from a file with the authors' names, as people have it."""
-    info = host.object_info()
-    if "VAELoader" not in info:
-        pytest.skip("this host has no Load VAE")
+@pytest.fixture
+def vae_file(host, tiny):
+    """A file with the authors' names in models/vae, as people have it; gone after the test."""
     (source,) = read_header(tiny_files(tiny, Variant.I2V).vae).files
     tensors = to_original(load_file(source), vae_rows())
     file = host.models_dir / "vae" / "bridge_vae.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    yield file
+    file.unlink()
+
+
+@pytest.mark.comfy
+def test_comfyuis_own_vae_makes_the_same_video(host, vae_file):
+    """Loaded by ComfyUI's Load VAE."""
+    info = host.object_info()
+    if "VAELoader" not in info:
+        pytest.skip("this host has no Load VAE")
     prompt = random_weights("wan_i2v")
     by_class = {n["class_type"]: n["inputs"] for n in prompt.values()}
     by_class["LoadImage"]["image"] = host.put_input(ROOT / "assets" / "sample.png")
@@ -104,7 +111,7 @@ def test_comfyuis_own_vae_makes_the_same_video(host, tiny):
     by_class["WanLocalSaveVideo"]["format"] = "mkv FFV1 lossless"
     own = frames(host.run(prompt).outputs[0])
     loader = next(k for k, n in prompt.items() if n["class_type"] == "WanLocalModelLoader")
-    prompt["90"] = {"class_type": "VAELoader", "inputs": {"vae_name": file.name}}
+    prompt["90"] = {"class_type": "VAELoader", "inputs": {"vae_name": vae_file.name}}
     bridge = {"model": [loader, 0], "vae": ["90", 0]}
     prompt["91"] = {"class_type": "WanLocalUseVae", "inputs": bridge}
     for key in ("WanLocalImageToVideo", "WanLocalDecode"):
@@ -114,4 +121,3 @@ def test_comfyuis_own_vae_makes_the_same_video(host, tiny):
         pytest.skip("this host's Load VAE builds the VAE of the real model's size only")
     assert made.status == "success", made.error
     assert np.array_equal(frames(made.outputs[0]), own)
-    file.unlink()

@@ -99,3 +99,27 @@ def test_a_stage_that_tells_more_is_left_to_it(reporter, clock, lines):
     clock.now += 41
     reporter.update(4)
     assert lines == ["clip 2 of 5, step 3 of 20"]
+
+
+@pytest.mark.parametrize("begun", [("sample", "decode"), ("decode",)], ids=["both", "the last"])
+def test_the_bar_is_full_at_the_end_of_the_last_phase(monkeypatch, begun):
+    """Also where there was nothing to do before it: hosts may leave out what is not the end."""
+    values = []
+
+    class Bar:
+        def __init__(self, total, node_id=None):
+            pass
+
+        def update_absolute(self, value, total, preview=None):
+            values.append(value / total)
+
+    monkeypatch.setattr(host_progress, "ProgressBar", Bar)
+    reporter = host_progress.NodeReporter(
+        type("Node", (), {"hidden": None}), {"sample": 3, "decode": 1}
+    )
+    for name in begun:
+        reporter.start(name, 2)
+        reporter.start(name, 2)  # once more, with less memory
+        for done in (1, 2):
+            reporter.update(done)
+    assert values == sorted(values) and values[-1] == 1

@@ -68,6 +68,19 @@ def test_what_was_trained_is_assembled_and_runs(trained, tmp_path):
             assert all(p.isfinite().all() for p in transformer.parameters())
 
 
+def test_either_of_two_sprites_may_be_named():
+    from mini_runs import name_other, render, scenes
+
+    pairs = [scene for scene in scenes(300, 2000) if len(scene.sprites) == 2]
+    assert 60 < len(pairs) < 150
+    for scene in pairs:
+        standing, moving = scene.sprites
+        assert moving.colour in scene.caption and standing.colour not in scene.caption
+        assert np.array_equal(render(scene)[0], render(name_other(scene))[0])  # they never touch
+    left = sum(scene.sprites[-1].x < 0.5 for scene in pairs) / len(pairs)
+    assert 0.35 < left < 0.65  # so that places tell nothing
+
+
 def test_scenes_do_what_they_say():
     from mini_runs import judge, moving_so, render, scenes, wanted
 
