@@ -15,9 +15,10 @@ from wan.load.transformer import build_transformer
 from wan.payloads import Variant
 from wan.residency import DevicePlacement, Part
 from wan.sample.cache import ResidualCache
+from wan.sample.cross import Branch
 from wan.sample.face import embed_face, encode_motion
-from wan.sample.forward import Branch, Step, embed_pose, predict_velocities
-from wan.sample.rope import rotary_tables
+from wan.sample.forward import Network, Step, embed_pose, embed_time, predict_velocities
+from wan.sample.rope import Rotary, rotary_tables
 
 IMAGE_TOKENS, TEXT_TOKENS = 257, 512
 GOAL_FORWARD, GOAL_OFFLOAD, GOAL_SKIPPED, GOAL_FACE = 0.85, 1.03, 0.01, 1.02
@@ -63,8 +64,10 @@ def step(
         Branch(torch.randn(1, tokens, dim, device=bench.device, dtype=bench.dtype))
         for _ in range(2)
     ]
-    rotary = rotary_tables(model.rope, LatentShape(*bench.latents), None, bench.device)
-    time_step = torch.tensor([500], device=bench.device)
+    tables = rotary_tables(model.rope, LatentShape(*bench.latents), None, bench.device)
+    network = Network(model, Rotary.of(tables))
+    with torch.inference_mode():
+        moment = embed_time(model, torch.tensor([500]), hidden)
     groups = [(0, 1)] if joint else [(0,), (1,)]
     residuals = ResidualCache()
     if not is_computed:
@@ -78,7 +81,7 @@ def step(
             for numbers in groups:
                 group = [branches[number] for number in numbers]
                 cache = Step(residuals, is_computed, numbers=numbers)
-                predict_velocities(model, hidden, time_step, group, rotary, cache, lambda: None)
+                predict_velocities(network, hidden, moment, group, cache, lambda: None)
 
     return work
 
@@ -232,15 +235,17 @@ def animate(bench: Bench) -> dict[str, object]:
     pictures = torch.rand(4 * (frames - 2) + 1, 3, size, size, device=bench.device) * 2 - 1
     dim = config["num_attention_heads"] * config["attention_head_dim"]
     context = torch.randn(1, IMAGE_TOKENS + TEXT_TOKENS, dim, **like)
-    rotary = rotary_tables(model.rope, LatentShape(*bench.latents), None, bench.device)
-    when, bench.latents = torch.tensor([500], device=bench.device), before
+    tables = rotary_tables(model.rope, LatentShape(*bench.latents), None, bench.device)
+    bench.latents = before
     with torch.inference_mode():
+        moment = embed_time(model, torch.tensor([500]), hidden)
         motion = encode_motion(model, pictures, lambda: None)
         faces, placed = embed_face(model, motion), embed_pose(model, pose[:, :, 1:])
+        network = Network(model, Rotary.of(tables), pose=placed)
 
         def work(branch: Branch) -> None:
             cache = Step(ResidualCache())
-            predict_velocities(model, hidden, when, [branch], rotary, cache, lambda: None, placed)
+            predict_velocities(network, hidden, moment, [branch], cache, lambda: None)
 
         plain = bench.seconds(lambda: work(Branch(context)))
         faced = bench.seconds(lambda: work(Branch(context, faces)))

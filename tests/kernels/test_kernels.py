@@ -84,17 +84,18 @@ def test_add_and_normalise(steps, x, dtype, gated):
 
 
 @pytest.mark.parametrize("turned", [True, False])
-def test_turn(steps, x, dtype, turned):
+@pytest.mark.parametrize("tokens", [TOKENS, 3000])  # few calls, or few passes
+def test_turn(steps, dtype, turned, tokens):
+    x = numbers(1, tokens, CHANNELS, dtype=dtype) * 3 + 1
     weight = vectors(1)[0].to(dtype)
-    angles = numbers(1, TOKENS, 1, HEAD_DIM // 2, seed=5)
+    angles = numbers(1, tokens, 1, HEAD_DIM // 2, seed=5)
     wide = x.double()
     normed = wide / (wide.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
     pairs = torch.view_as_complex(normed.unflatten(-1, (HEADS, -1, 2)).contiguous())
     if turned:
         pairs = pairs * torch.polar(torch.ones_like(angles), angles).to(torch.complex128)
     tables = (angles.cos(), angles.sin()) if turned else (None, None)
-    assert steps.turn(x, weight, 1e-6, *tables) is None
-    close(x, torch.view_as_real(pairs).flatten(-3), dtype)
+    close(steps.turn(x, weight, 1e-6, *tables), torch.view_as_real(pairs).flatten(-3), dtype)
 
 
 def test_gelu(steps, x, dtype):

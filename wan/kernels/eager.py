@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_FEW = 1 << 16  # numbers
+
 
 def normalise(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     """See `fused.normalise`."""
@@ -36,23 +38,24 @@ def add_and_normalise(
     return normalise(x, scale, shift, eps)
 
 
-def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> None:
-    """See `fused.turn`."""
+def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+    """See `fused.turn`; the result is a new tensor."""
     if cos is None or sin is None:
-        x.copy_(functional.rms_norm(x, weight.shape, weight, eps))
-        return
+        return functional.rms_norm(x, weight.shape, weight, eps)
     wide = x if x.dtype is torch.float32 else x.float()
-    size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    shrink = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]  # [1, S, 1, 1]
-    pairs = torch.mul(wide, weight).unflatten(-1, (-1, cos.shape[-1], 2))
+    if x.numel() < _FEW:  # few calls count more than few passes
+        normed = functional.rms_norm(wide, weight.shape, weight.to(wide.dtype), eps)
+    else:
+        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        shrink = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]  # [1, S, 1, 1]
+        normed, cos, sin = torch.mul(wide, weight), cos * shrink, sin * shrink
+    pairs = normed.unflatten(-1, (-1, cos.shape[-1], 2))
     if x.device.type == "cpu":
-        turned = torch.view_as_complex(pairs).mul_(torch.complex(cos * shrink, sin * shrink))
-        x.copy_(torch.view_as_real(turned).flatten(-3))
-        return
-    first, second = pairs.unbind(-1)
-    cos, sin = cos * shrink, sin * shrink
-    halves = first * cos - second * sin, first * sin + second * cos
-    x.copy_(torch.stack(halves, -1).flatten(-3))
+        turned = torch.view_as_real(torch.view_as_complex(pairs).mul_(torch.complex(cos, sin)))
+    else:
+        first, second = pairs.unbind(-1)
+        turned = torch.stack((first * cos - second * sin, first * sin + second * cos), -1)
+    return turned.flatten(-3).to(x.dtype)
 
 
 def gelu(x: Tensor) -> None:

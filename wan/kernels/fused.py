@@ -41,17 +41,20 @@ def add_and_normalise(
 
 def turn(
     x: Tensor, weight: Tensor, eps: float, cos: Tensor | None = None, sin: Tensor | None = None
-) -> None:
-    """RMS norm over all channels, then rotary positions per head, in place.
+) -> Tensor:
+    """RMS norm over all channels, then rotary positions per head.
 
     Args:
-        x: [1, tokens, heads * head_dim], queries or keys.
+        x: [1, tokens, heads * head_dim], queries or keys; not to be used afterwards, since the
+            result may lie in its place.
         weight: [heads * head_dim], of the norm.
         eps: of the norm.
         cos, sin: [1, tokens, 1, head_dim / 2] float32, of the angle by which each pair of
             neighbouring channels is turned; None leaves positions out.
+    Returns:
+        Likewise, in the type of `x`.
     """
-    _implementation(x).turn(x, weight, eps, cos, sin)
+    return _implementation(x).turn(x, weight, eps, cos, sin)
 
 
 def gelu(x: Tensor) -> None:

@@ -40,9 +40,10 @@ def add_and_normalise(
     return _operators().add_and_normalise(x, change, gate, scale, shift, eps)
 
 
-def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> None:
-    """See `fused.turn`."""
+def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+    """See `fused.turn`; in place."""
     _operators().turn(x, weight, eps, cos, sin)
+    return x
 
 
 def gelu(x: Tensor) -> None:
@@ -73,7 +74,12 @@ class _Computed:
         self._name = name
 
     def __call__(self, x: Tensor, *others: Any) -> Any:
-        return getattr(_computing(choose(x.device.type)), self._name)(x, *others)
+        made = getattr(_computing(choose(x.device.type)), self._name)(x, *others)
+        if self._name != "turn":
+            return made
+        if made is not x:  # an operator that works in place gives nothing back
+            x.copy_(made)
+        return None
 
 
 def _new(x: Tensor, *others: Any) -> Tensor:

@@ -140,15 +140,15 @@ def add_and_normalise(
     return out
 
 
-def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> None:
-    """See `fused.turn`."""
+def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+    """See `fused.turn`; in place where `x` lies in one piece."""
     turned = cos is not None and sin is not None
     if not _lies_well(x, *([cos, sin] if turned else [])):  # type: ignore[list-item]
-        eager.turn(x, weight, eps, cos, sin)
-        return
+        return eager.turn(x, weight, eps, cos, sin)
     half = cos.shape[-1] if cos is not None else 1
     given = (x, weight, cos if turned else x, sin if turned else x, x.shape[-1], eps)
     _by_row(_turn, x, given, width=x.shape[-1] // 2, HALF=half, TURNED=turned)
+    return x
 
 
 def gelu(x: Tensor) -> None:

@@ -86,12 +86,12 @@ def cross_keys(attn: nn.Module, context: Tensor, text_tokens: int, padding: int)
     pictures = None
     if attn.add_k_proj is not None:
         key, value = attn.add_k_proj(images), attn.add_v_proj(images)
-        turn(key, attn.norm_added_k.weight, attn.norm_added_k.eps)
+        key = turn(key, attn.norm_added_k.weight, attn.norm_added_k.eps)
         pictures = _heads(attn, key), _heads(attn, value)
     else:
         text = context
     key, value = attn.to_k(text), attn.to_v(text)
-    turn(key, attn.norm_k.weight, attn.norm_k.eps)
+    key = turn(key, attn.norm_k.weight, attn.norm_k.eps)
     return CrossKeys((_heads(attn, key), _heads(attn, value)), bias, pictures)
 
 
@@ -110,8 +110,8 @@ def _attend_to_itself(
     attn: nn.Module, x: Tensor, rotary: Rotary, attend: Attend, product: Product
 ) -> Tensor:
     query, key, value = product((attn.to_q, attn.to_k, attn.to_v), x)
-    for turned, norm in ((query, attn.norm_q), (key, attn.norm_k)):
-        turn(turned, norm.weight, norm.eps, *rotary.angles)
+    query = turn(query, attn.norm_q.weight, attn.norm_q.eps, *rotary.angles)
+    key = turn(key, attn.norm_k.weight, attn.norm_k.eps, *rotary.angles)
     found = attend(_heads(attn, query), _heads(attn, key), _heads(attn, value), None)
     return product((attn.to_out[0],), found.flatten(2))[0]
 
@@ -120,8 +120,7 @@ def _attend_across(
     attn: nn.Module, x: Tensor, keys: CrossKeys, attend: Attend, product: Product
 ) -> Tensor:
     (query,) = product((attn.to_q,), x)
-    turn(query, attn.norm_q.weight, attn.norm_q.eps)
-    query = _heads(attn, query)
+    query = _heads(attn, turn(query, attn.norm_q.weight, attn.norm_q.eps))
     found = attend(query, *keys.text, keys.bias)
     if keys.images is not None:
         found += attend(query, *keys.images, None)
