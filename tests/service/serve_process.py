@@ -17,7 +17,7 @@ SMALL = {
     "num_inference_steps": 2,
     "seed": 11,
 }
-LONG = {"num_inference_steps": 100, "num_frames": 49, "size": "160x160"}
+LONG = {"num_inference_steps": 100, "num_frames": 81, "size": "160x160"}
 """What makes a job outlast whatever a test does before it stops it: seconds, where a fast machine
 is through with a hundred steps of a smaller picture in less than one."""
 

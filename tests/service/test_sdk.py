@@ -23,7 +23,7 @@ from inferencesh.models.errors import APIError  # noqa: E402
 
 I2V, ANIMATE = "infsh/wan2-1-i2v", "infsh/wan-2-2-animate-v2v"
 COMPLETED, FAILED, CANCELLED = 10, 11, 12
-STEPS = {"num_inference_steps": 30, "num_frames": 9}
+STEPS = {"num_inference_steps": 60, "num_frames": 17}
 """Enough of them to be seen one after the other."""
 
 

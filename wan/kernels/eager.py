@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 _FEW = 1 << 16  # numbers
 
@@ -16,8 +15,8 @@ _FEW = 1 << 16  # numbers
 def normalise(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     """See `fused.normalise`."""
     if x.dtype is torch.float32 or x.device.type == "cpu":  # the CPU's kernel mixes types
-        return functional.layer_norm(x, scale.shape, scale, shift, eps)
-    return functional.layer_norm(x.float(), scale.shape, scale, shift, eps).to(x.dtype)
+        return torch.layer_norm(x, scale.shape, scale, shift, eps)
+    return torch.layer_norm(x.float(), scale.shape, scale, shift, eps).to(x.dtype)
 
 
 def gated_add(x: Tensor, change: Tensor, gate: Tensor | None) -> None:
@@ -41,10 +40,10 @@ def add_and_normalise(
 def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> Tensor:
     """See `fused.turn`; the result is a new tensor."""
     if cos is None or sin is None:
-        return functional.rms_norm(x, weight.shape, weight, eps)
+        return torch.rms_norm(x, weight.shape, weight, eps)
     wide = x if x.dtype is torch.float32 else x.float()
     if x.numel() < _FEW:  # few calls count more than few passes
-        normed = functional.rms_norm(wide, weight.shape, weight.to(wide.dtype), eps)
+        normed = torch.rms_norm(wide, weight.shape, weight.to(wide.dtype), eps)
     else:
         size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         shrink = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]  # [1, S, 1, 1]
