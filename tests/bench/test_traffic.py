@@ -1,6 +1,7 @@
 """What a block moves through memory, counted on meta tensors at true size."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ def counted():
     """(ours, diffusers') of one block of the 14B model at 32,760 tokens, 16 bits."""
     spec = importlib.util.spec_from_file_location("traffic", ROOT / "bench" / "traffic.py")
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["traffic"] = module
     before = list(sys.path)
     try:

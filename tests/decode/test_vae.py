@@ -12,9 +12,7 @@ ROUNDING = 2e-5
 TILED = (20, 26)  # latent rows and columns; 2 x 3 tiles of 128 pixels
 
 
-@pytest.fixture(params=["own", "diffusers"], autouse=True)
-def forward(request, monkeypatch):
-    monkeypatch.setenv("WAN_LOCAL_FORWARD", request.param)
+pytestmark = pytest.mark.usefixtures("forward")
 
 
 def latents(frames=3, height=4, width=6):

@@ -12,9 +12,7 @@ ROUNDING = 1e-5
 HEIGHT, WIDTH = 20, 26  # latents; 2 x 3 tiles of 128 pixels
 
 
-@pytest.fixture(params=["own", "diffusers"], autouse=True)
-def forward(request, monkeypatch):
-    monkeypatch.setenv("WAN_LOCAL_FORWARD", request.param)
+pytestmark = pytest.mark.usefixtures("forward")
 
 
 def video(frames=5, height=HEIGHT, width=WIDTH):

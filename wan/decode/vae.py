@@ -104,8 +104,8 @@ def decode_dtype(model: WanModel, vae: nn.Module) -> torch.dtype:
 
 def _needs(model: WanModel, video: VideoLatents, tile_size: int, is_frugal: bool) -> int:
     height, width = (side * SPATIAL_STRIDE for side in video.latents.shape[3:])
-    size, bytes_ = model.decode_dtype.itemsize, vae_decode_bytes
-    return bytes_(width, height, tile_size, video.num_frames, size, is_frugal)
+    itemsize = model.decode_dtype.itemsize
+    return vae_decode_bytes(width, height, tile_size, video.num_frames, itemsize, is_frugal)
 
 
 def _fits(model: WanModel, video: VideoLatents, tile_size: int, is_frugal: bool = True) -> bool:

@@ -49,12 +49,19 @@ def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor 
         shrink = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]  # [1, S, 1, 1]
         normed, cos, sin = torch.mul(wide, weight), cos * shrink, sin * shrink
     pairs = normed.unflatten(-1, (-1, cos.shape[-1], 2))
-    if x.device.type == "cpu":
-        turned = torch.view_as_real(torch.view_as_complex(pairs).mul_(torch.complex(cos, sin)))
-    else:
-        first, second = pairs.unbind(-1)
-        turned = torch.stack((first * cos - second * sin, first * sin + second * cos), -1)
-    return turned.flatten(-3).to(x.dtype)
+    turned = turn_as_complex if x.device.type == "cpu" else turn_as_real
+    return turned(pairs, cos, sin).flatten(-3).to(x.dtype)
+
+
+def turn_as_complex(pairs: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Pairs [..., 2] as complex numbers, in place: one pass, where a device has those."""
+    return torch.view_as_real(torch.view_as_complex(pairs).mul_(torch.complex(cos, sin)))
+
+
+def turn_as_real(pairs: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The same for devices that lack complex numbers."""
+    first, second = pairs.unbind(-1)
+    return torch.stack((first * cos - second * sin, first * sin + second * cos), -1)
 
 
 def gelu(x: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from . import eager
@@ -54,7 +56,8 @@ def turn(
     Returns:
         Likewise, in the type of `x`.
     """
-    return _implementation(x).turn(x, weight, eps, cos, sin)
+    turned = _implementation(x).turn(x, weight, eps, cos, sin)
+    return x if turned is None else turned
 
 
 def gelu(x: Tensor) -> None:
@@ -62,9 +65,9 @@ def gelu(x: Tensor) -> None:
     _implementation(x).gelu(x)
 
 
-def _implementation(x: Tensor):
+def _implementation(x: Tensor) -> Any:
     if x.device.type == "cpu" and wanted() in ("auto", "eager", "triton"):
         return eager
-    from . import ops
+    from .ops import operators
 
-    return ops
+    return operators()

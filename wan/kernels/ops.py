@@ -23,37 +23,10 @@ _SCHEMAS = {
 }
 
 
-def normalise(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """See `fused.normalise`."""
-    return _operators().normalise(x, scale, shift, eps)
-
-
-def gated_add(x: Tensor, change: Tensor, gate: Tensor | None) -> None:
-    """See `fused.gated_add`."""
-    _operators().gated_add(x, change, gate)
-
-
-def add_and_normalise(
-    x: Tensor, change: Tensor, gate: Tensor | None, scale: Tensor, shift: Tensor, eps: float
-) -> Tensor:
-    """See `fused.add_and_normalise`."""
-    return _operators().add_and_normalise(x, change, gate, scale, shift, eps)
-
-
-def turn(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> Tensor:
-    """See `fused.turn`; in place."""
-    _operators().turn(x, weight, eps, cos, sin)
-    return x
-
-
-def gelu(x: Tensor) -> None:
-    """See `fused.gelu`."""
-    _operators().gelu(x)
-
-
 @lru_cache
-def _operators() -> Any:
-    """torch.ops.wan_local, registered at the first use; the pack may be imported by two names."""
+def operators() -> Any:
+    """torch.ops.wan_local: the functions of `fused` by their names. Those that work in place, `turn`
+    too, give nothing back. Registered at the first use; the pack may be imported by two names."""
     library = torch.library.Library(_SPACE, "FRAGMENT")
     _kept.append(library)  # its operators go with it
     for name, schema in _SCHEMAS.items():

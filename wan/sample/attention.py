@@ -77,11 +77,10 @@ def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, bias: Tensor |
 
 
 def _sage(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """By the way that `sage_problem` has tried."""
     if bias is not None:
         return scaled_dot_product(query, key, value, bias)
-    from sageattention import sageattn
-
-    return sageattn(query, key, value, tensor_layout="NHD")
+    return _dispatch("sage")(query, key, value)
 
 
 def _best_first(device: torch.device) -> AbstractContextManager[None]:

@@ -25,8 +25,8 @@ class CrossKeys:
     """Keys and values, each [1, tokens, heads, head_dim]."""
     bias: Tensor | None
     """[1, 1, 1, tokens], added to what each query finds; None: nothing."""
-    images: tuple[Tensor, Tensor] | None
-    """As `text`; None without pictures."""
+    images: tuple[Tensor, Tensor]
+    """As `text`."""
 
 
 def run_block(
@@ -83,16 +83,15 @@ def cross_keys(attn: nn.Module, context: Tensor, text_tokens: int, padding: int)
         text = text[:, : text_tokens - padding + 1]
         bias = text.new_zeros(1, 1, 1, text.shape[1])
         bias[..., -1] = torch.tensor(padding, dtype=torch.float32).log()
-    pictures = None
-    if attn.add_k_proj is not None:
-        key, value = attn.add_k_proj(images), attn.add_v_proj(images)
-        key = turn(key, attn.norm_added_k.weight, attn.norm_added_k.eps)
-        pictures = _heads(attn, key), _heads(attn, value)
-    else:
-        text = context
-    key, value = attn.to_k(text), attn.to_v(text)
-    key = turn(key, attn.norm_k.weight, attn.norm_k.eps)
-    return CrossKeys((_heads(attn, key), _heads(attn, value)), bias, pictures)
+    pictures = _keys_of(attn, attn.add_k_proj, attn.add_v_proj, attn.norm_added_k, images)
+    return CrossKeys(_keys_of(attn, attn.to_k, attn.to_v, attn.norm_k, text), bias, pictures)
+
+
+def _keys_of(
+    attn: nn.Module, to_key: nn.Module, to_value: nn.Module, norm: nn.Module, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
+    key = turn(to_key(tokens), norm.weight, norm.eps)
+    return _heads(attn, key), _heads(attn, to_value(tokens))
 
 
 def _modulation(block: nn.Module, modulation: Tensor) -> tuple[Tensor, ...]:
@@ -122,8 +121,7 @@ def _attend_across(
     (query,) = product((attn.to_q,), x)
     query = _heads(attn, turn(query, attn.norm_q.weight, attn.norm_q.eps))
     found = attend(query, *keys.text, keys.bias)
-    if keys.images is not None:
-        found += attend(query, *keys.images, None)
+    found += attend(query, *keys.images, None)
     return product((attn.to_out[0],), found.flatten(2))[0]
 
 

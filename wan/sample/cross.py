@@ -59,8 +59,7 @@ class KeyMemory:
         return found
 
     def _fits(self, transformer: nn.Module, keys: CrossKeys) -> bool:
-        pairs = [keys.text, *([keys.images] if keys.images else [])]
-        each = sum(tensor.nbytes for pair in pairs for tensor in pair)
+        each = sum(tensor.nbytes for tensor in (*keys.text, *keys.images))
         return 2 * len(transformer.blocks) * each <= self._most
 
 

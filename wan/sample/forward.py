@@ -161,19 +161,18 @@ def _run_own_blocks(
     check: Callable[[], None],
 ) -> list[Tensor]:
     hidden = [tokens.clone() for _ in branches]  # the blocks work in place
-    transformer, attend = network.transformer, network.attend
+    transformer = network.transformer
     for index, block in enumerate(transformer.blocks):
         check()
         keys = [
             network.keys.of(transformer, number, index, block.attn2, branch)
             for number, branch in zip(numbers, branches, strict=True)
         ]
-        run_block(block, hidden, keys, modulation, network.rotary, attend, network.product)
-        adapter = _face_adapter(transformer, index, branches)
-        if adapter is not None:
-            for state, branch in zip(hidden, branches, strict=True):
-                face = branch.faces[_number(transformer, index)]
-                gated_add(state, attend_to_face(adapter, state, face, attend), None)
+        run_block(block, hidden, keys, modulation, network.rotary, network.attend, network.product)
+        for state, branch in zip(hidden, branches, strict=True):
+            change = _seen_in_face(network, index, state, branch)
+            if change is not None:
+                gated_add(state, change, None)
     return hidden
 
 
@@ -192,29 +191,26 @@ def _run_stock_blocks(
             block(state, branch.context, modulation, network.rotary.tables)
             for state, branch in zip(hidden, branches, strict=True)
         ]
-        adapter = _face_adapter(transformer, index, branches)
-        if adapter is not None:
-            hidden = [
-                attend_to_face(
-                    adapter, state, branch.faces[_number(transformer, index)], network.attend
-                )
-                + state
-                for state, branch in zip(hidden, branches, strict=True)
-            ]
+        changes = [
+            _seen_in_face(network, index, state, branch)
+            for state, branch in zip(hidden, branches, strict=True)
+        ]
+        hidden = [
+            state if change is None else change + state
+            for state, change in zip(hidden, changes, strict=True)
+        ]
     return hidden
 
 
-def _face_adapter(
-    transformer: nn.Module, block: int, branches: Sequence[Branch]
-) -> nn.Module | None:
-    """The adapter behind a block of an Animate transformer, if there is one."""
-    if not branches[0].faces or block % transformer.config.inject_face_latents_blocks:
+def _seen_in_face(network: Network, block: int, state: Tensor, branch: Branch) -> Tensor | None:
+    """What the face adapter behind a block adds; None where there is none."""
+    if not branch.faces:
         return None
-    return transformer.face_adapter[_number(transformer, block)]
-
-
-def _number(transformer: nn.Module, block: int) -> int:
-    return block // transformer.config.inject_face_latents_blocks
+    number, rest = divmod(block, network.transformer.config.inject_face_latents_blocks)
+    if rest:
+        return None
+    adapter = network.transformer.face_adapter[number]
+    return attend_to_face(adapter, state, branch.faces[number], network.attend)
 
 
 def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
