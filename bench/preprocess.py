@@ -42,7 +42,8 @@ from wan.preprocess.mask.segment import track_from_box
 from wan.preprocess.mask.shape import block_mask, dilate_mask, mask_background, preview
 from wan.preprocess.pose import detect, keypoints
 from wan.preprocess.pose.face import crop_faces, find_faces
-from wan.preprocess.pose.keypoints import build_track, measure_poses
+from wan.preprocess.pose.keypoints import build_track
+from wan.preprocess.pose.measure import measure_poses
 from wan.preprocess.pose.overlay import draw_overlays
 from wan.preprocess.pose.skeleton import draw_track
 from wan.preprocess.pose.track import PoseTrack

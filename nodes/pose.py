@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..wan.errors import WanError
 from ..wan.media.sequence import MadeFrames, pixels
 from ..wan.preprocess.pose.detect import PersonChoice, PersonRule
-from ..wan.preprocess.pose.keypoints import measure_poses
+from ..wan.preprocess.pose.measure import measure_poses
 from ..wan.preprocess.pose.onnx import ModelKind
 from ..wan.preprocess.pose.openpose import read_openpose, write_openpose
 from ..wan.preprocess.pose.overlay import draw_overlay, draw_overlays

@@ -62,7 +62,7 @@ def test_real_footage_is_animated_and_replaced_in(host, tmp_path, mode):
 def test_the_fallback_finds_the_figure_in_a_real_scene(tiny):
     from wan_local.wan.preprocess.mask.grabcut import GrabCut
     from wan_local.wan.preprocess.mask.segment import segment_person
-    from wan_local.wan.preprocess.pose.keypoints import measure_poses
+    from wan_local.wan.preprocess.pose.measure import measure_poses
     from wan_local.wan.preprocess.pose.onnx import PoseModels
     from wan_local.wan.progress import Silent
     from wan_local.wan.tiny import tiny_pose_files

@@ -5,7 +5,8 @@ import pytest
 from wan_local.wan.errors import InputError
 from wan_local.wan.preprocess.pose.detect import PersonChoice, PersonRule
 from wan_local.wan.preprocess.pose.face import crop_faces, find_faces
-from wan_local.wan.preprocess.pose.keypoints import BODY_SOURCES, measure_poses
+from wan_local.wan.preprocess.pose.keypoints import BODY_SOURCES
+from wan_local.wan.preprocess.pose.measure import measure_poses
 from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
 from wan_local.wan.preprocess.pose.skeleton import draw_track
 from wan_local.wan.preprocess.pose.track import Joint, to_pixels

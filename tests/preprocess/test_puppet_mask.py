@@ -6,7 +6,7 @@ import pytest
 from wan_local.wan.preprocess.mask.grabcut import GrabCut
 from wan_local.wan.preprocess.mask.segment import segment_person, track_from_box
 from wan_local.wan.preprocess.pose.detect import PersonChoice, PersonRule
-from wan_local.wan.preprocess.pose.keypoints import measure_poses
+from wan_local.wan.preprocess.pose.measure import measure_poses
 from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
 from wan_local.wan.progress import Silent
 from wan_local.wan.tiny import tiny_pose_files

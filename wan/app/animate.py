@@ -24,7 +24,7 @@ from ..preprocess.mask.grabcut import GrabCut
 from ..preprocess.mask.sam2 import Sam2
 from ..preprocess.mask.segment import segment_person
 from ..preprocess.mask.shape import background_video, block_mask, dilate_mask, match_mask
-from ..preprocess.pose.keypoints import measure_poses
+from ..preprocess.pose.measure import FRAMES, measure_poses, measure_poses_spread
 from ..preprocess.pose.onnx import PoseModels
 from ..preprocess.pose.track import PoseTrack, describe_misses
 from ..preprocess.retarget.fit import Editing, fit_pose
@@ -139,7 +139,7 @@ def prepare(values: Mapping[str, Any], around: Surroundings, reporter: Reporter)
     resize = (lambda frame: resize_by_area(frame, area)) if mode is Mode.REPLACEMENT else None
     driving = read_video(values["driving_video"], values["fps"], resize, reporter=reporter)
     models = _open_pose_models(around)
-    pose = _measure(driving, models, reporter)
+    pose = _measure(driving, models, around, reporter)
     size = video_size(mode, reference, driving, area)
     if mode is Mode.REPLACEMENT:
         mask = _cut_out(driving, pose, values, around, reporter)
@@ -164,9 +164,15 @@ def _condition(
     return condition_figure(model, inputs.driving, figure, size, reporter, scene, light)
 
 
-def _measure(driving: DrivingVideo, models: PoseModels, reporter: Reporter) -> PoseTrack:
-    frames = driving.frames.numpy()
-    pose = measure_poses(frames, models.detector, models.pose, reporter=reporter)
+def _measure(
+    driving: DrivingVideo, models: PoseModels, around: Surroundings, reporter: Reporter
+) -> PoseTrack:
+    frames, both = driving.frames.numpy(), (models.detector, models.pose)
+    if around.spread and len(frames) > FRAMES:
+        device = around.placement.device.type
+        pose = measure_poses_spread(frames, *both, reporter, around.spread, device)
+    else:
+        pose = measure_poses(frames, *both, reporter=reporter)
     missed = describe_misses({"person": pose.misses}, len(pose))
     if missed:
         reporter.note(missed)

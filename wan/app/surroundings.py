@@ -10,6 +10,7 @@ from ..animate.loop import Places
 from ..load.companions import Companions
 from ..residency import DevicePlacement, Placement
 from ..sample.settings import AS_LOADED
+from ..spread import Spread
 
 
 @dataclass(frozen=True)
@@ -28,5 +29,7 @@ class Surroundings:
     """Where the clips of a long video wait."""
     embeds_metadata: bool = True
     """Whether the file tells its parameters and seed."""
+    spread: Spread | None = None
+    """Where parts of long preprocessing and upsampling are computed as well; None: only here."""
     linears: str = AS_LOADED
     """How the transformer's linear layers multiply, as in `SampleOptions`."""

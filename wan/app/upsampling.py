@@ -13,8 +13,10 @@ from torch import Tensor
 from ..errors import Cancelled, UpsamplingError, WanError
 from ..media.frames import note_black, round_frame
 from ..progress import Reporter
+from ..spread import Spread
 from ..upsample.frames import allocate
 from ..upsample.lanczos import resize_each, resized_size
+from ..upsample.parts import FRAMES, PAIRS, interpolate_spread, resize_spread
 from ..upsample.rife.interpolate import interpolate
 from ..upsample.rife.load import Rife, find_rife, load_rife
 from .surroundings import Surroundings
@@ -37,6 +39,8 @@ class Upsampling:
     """None: the frames stay as many as they are."""
     frame_factor: int
     size_factor: float
+    spread: Spread | None = None
+    """Where parts of a long video are computed as well."""
 
     @property
     def is_wanted(self) -> bool:
@@ -50,9 +54,15 @@ class Upsampling:
     def apply(self, frames: Tensor, reporter: Reporter) -> Iterator[Tensor]:
         """Upsample frames [T, H, W, 3] uint8; gives the new ones in order, in batches."""
         if self.rife is not None:
-            frames = interpolate(frames, self.rife, self.frame_factor, reporter)
+            factor, spread = self.frame_factor, self.spread
+            if spread and len(frames) > PAIRS + 1:
+                frames = interpolate_spread(frames, self.rife, factor, reporter, spread)
+            else:
+                frames = interpolate(frames, self.rife, factor, reporter)
         if self.size_factor == 1:
             yield frames
+        elif self.spread and len(frames) > FRAMES:
+            yield from resize_spread(frames, self.size_factor, reporter, self.spread)
         else:
             yield from resize_each(frames, self.size_factor, reporter)
 
@@ -73,7 +83,7 @@ def prepare_upsampling(
     if factor > 1:
         rife = load_rife(find_rife(around.rife_folders), around.placement)
         reporter.note(f"temporal_upsampling: {rife.name} ({rife.layout.label})")
-    return Upsampling(rife, factor, SPATIAL[values["spatial_upsampling"]])
+    return Upsampling(rife, factor, SPATIAL[values["spatial_upsampling"]], around.spread)
 
 
 def save_video(

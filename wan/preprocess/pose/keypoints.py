@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InputError, ModelError
+from ...errors import ModelError
 from ...media.sequence import Frames, pixels
 from ...progress import Reporter, Silent, phase
-from .detect import BATCH, PersonChoice, choose_boxes, detect_people
+from .detect import BATCH
 from .onnx import OnnxModel
 from .track import FACE_POINTS, HAND_POINTS, Joint, PoseTrack, to_fractions
 
@@ -267,47 +267,6 @@ def build_track(
         boxes=boxes,
         misses=misses,
     )
-
-
-def measure_poses(
-    frames: Frames,
-    detector: OnnxModel,
-    pose: OnnxModel,
-    choice: PersonChoice | None = None,
-    batch: int = BATCH,
-    reporter: Reporter | None = None,
-    needs_person: bool = True,
-) -> PoseTrack:
-    """The pose of one person through a video, or in a picture.
-
-    Args:
-        frames: T frames of one size.
-        detector, pose: opened models.
-        choice: whom to measure; the reference's rule by default.
-        batch: frames per call of a model.
-        reporter: two phases, one update a frame in each.
-        needs_person: False measures frames in which nobody was found as a whole, as the
-            reference does; for example a drawn character that the detector does not know.
-    Raises:
-        InputError: no frames, or nobody in any of them.
-    """
-    if len(frames) == 0:
-        raise InputError(
-            what="There are no frames to measure.",
-            why="A pose needs at least one picture.",
-            fix="Choose a video with frames in the selected range.",
-        )
-    height, width = pixels(frames, 0).shape[:2]
-    people = detect_people(frames, detector, batch, reporter)
-    boxes, misses = choose_boxes(people, choice or PersonChoice(), width, height)
-    if needs_person and len(misses) == len(frames):
-        raise InputError(
-            what=f"No person was found in any of the {len(frames)} frames.",
-            why="The pose of a person is what drives the animation.",
-            fix="Use a video in which one person is clearly visible and not very small.",
-        )
-    points = measure_points(frames, boxes, pose, batch, reporter)
-    return build_track(points, boxes, misses, width, height)
 
 
 def _measure(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...media.resize import resize_by_area
 from ...progress import Reporter
-from ..pose.keypoints import measure_poses
+from ..pose.measure import measure_poses
 from ..pose.onnx import PoseModels
 from ..pose.track import Array, PoseTrack
 from .edit import EditedPictures, Pipeline, edited_pictures

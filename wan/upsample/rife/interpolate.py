@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,17 +83,42 @@ def interpolate(
     frames = check_frames(frames, reporter)
     count, height, width = frames.shape[:3]
     result = allocate(interpolated_count(count, factor), height, width, frames.dtype, reporter)
-    scale = scale or flow_scale(width, height)
+    note_cuts(fill_between(frames, rife, factor, reporter, result, scale), reporter)
+    return result
+
+
+def fill_between(
+    frames: Tensor,
+    rife: Rife,
+    factor: int,
+    reporter: Reporter,
+    result: Tensor,
+    scale: float | None = None,
+) -> list[int]:
+    """What `interpolate` does, into memory that is there.
+
+    Args:
+        frames: [T, H, W, 3], uint8 or floating point in 0..1.
+        rife, factor, reporter, scale: as `interpolate`.
+        result: [(T - 1) * factor + 1, H, W, 3], of the type of `frames`; set.
+    Returns:
+        Numbers of the frames that are the last ones of their scenes.
+    """
+    scale = scale or flow_scale(frames.shape[2], frames.shape[1])
     run = _Run(rife, frames, result, factor, scale, reporter)
-    if count == 1:
+    if len(frames) == 1:
         run.take(0)
     else:
         run.fill()
     note_black(run.black, reporter)
-    if run.cuts:
-        named = ", ".join(map(str, run.cuts))
+    return run.cuts
+
+
+def note_cuts(cuts: Sequence[int], reporter: Reporter) -> None:
+    """Tell where scenes end, if any do."""
+    if cuts:
+        named = ", ".join(map(str, cuts))
         reporter.note(f"Scene cut after frame {named}: the frame is repeated, not blended.")
-    return result
 
 
 @dataclass(frozen=True)

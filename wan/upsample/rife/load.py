@@ -37,11 +37,16 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 class Rife:
     """A RIFE network ready to use; its weights are read when it first is."""
 
-    name: str
-    """File name as the user knows it."""
+    path: Path
+    """Its file."""
     layout: Layout
     net: Part[Any]
     """Of `RifeNet` or `RifeV3Net`."""
+
+    @property
+    def name(self) -> str:
+        """File name as the user knows it."""
+        return self.path.name
 
 
 def rife_dtype(device: torch.device) -> torch.dtype:
@@ -104,7 +109,7 @@ def load_rife(path: Path, placement: Placement, dtype: torch.dtype | None = None
     layout = check_rife(path)
     dtype = dtype or rife_dtype(placement.device)
     log.info("%s: %s, %s", path.name, layout.label, str(dtype).removeprefix("torch."))
-    return Rife(path.name, layout, Part("RIFE", lambda: _load(path, dtype), placement))
+    return Rife(path, layout, Part("RIFE", lambda: _load(path, dtype), placement))
 
 
 def build_rife(layout: Layout) -> nn.Module:
