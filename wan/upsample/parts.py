@@ -49,7 +49,7 @@ def interpolate_spread(
         made = spread.map(interpolate_part, given, reporter, device)
         for part, (between, found) in zip(parts, made, strict=True):
             first = part.first * factor
-            result[first : first + len(between)] = torch.from_numpy(between)
+            result[first : first + len(between)].numpy()[:] = between
             cuts += [part.first + number for number in found]
             for _ in range(part.first, part.end):
                 advance()
@@ -70,7 +70,7 @@ def interpolate_part(
     Returns:
         [(n - 1) * factor + 1, H, W, 3] uint8, and the numbers of the frames that end a scene.
     """
-    given = torch.from_numpy(np.array(frames))  # what was sent may not be written to
+    given = torch.from_numpy(_own(frames))
     result = torch.empty(
         (interpolated_count(len(given), factor), *given.shape[1:]), dtype=torch.uint8
     )
@@ -97,7 +97,7 @@ def resize_spread(
         for made in spread.map(resize_part, given, reporter, "cpu"):
             for _ in made:
                 advance()
-            yield torch.from_numpy(made)
+            yield torch.from_numpy(_own(made))
 
 
 def resize_part(frames: np.ndarray, factor: float) -> np.ndarray:
@@ -109,7 +109,12 @@ def resize_part(frames: np.ndarray, factor: float) -> np.ndarray:
     Returns:
         [n, height, width, 3] uint8.
     """
-    return resize(torch.from_numpy(np.array(frames)), factor, Silent()).numpy()
+    return resize(torch.from_numpy(_own(frames)), factor, Silent()).numpy()
+
+
+def _own(frames: np.ndarray) -> np.ndarray:
+    """Frames as torch wants them: what was sent lies in memory that may not be written to."""
+    return frames if frames.flags.writeable else frames.copy()
 
 
 @lru_cache(maxsize=1)
