@@ -36,6 +36,7 @@ sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != ROOT]
 sys.path.insert(0, str(STANDIN))
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "tests" / "service"))
+sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 sys.path.insert(0, str(ROOT / "tests" / "load"))
 sys.path.insert(0, str(ROOT / "tests" / "mini"))
 load_pack()

@@ -16,12 +16,13 @@ from typing import IO
 
 from aiohttp import web
 
+from .cluster.command import add_cluster_options, check_cluster_options, cluster_options
 from .errors import InputError
 from .miniatures import CHOICES, DEFAULT, adapted, find_miniature
 from .params import APPS
 from .residency import Offload
 from .service.catalog import Catalog, catalog_app
-from .service.executor import Job
+from .service.executor import Executor, Job
 from .service.keys import Keys
 from .service.service import Service
 from .service.settings import Settings
@@ -48,10 +49,14 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     serve.add_argument(
         "--data", type=Path, default=DEFAULT_DATA, metavar="DIR", help="default %(default)s"
     )
+    add_cluster_options(serve)
     serve.set_defaults(command=_serve)
-    # No help: it is for `serve` alone.
+    # No help: they are for `serve` alone.
     worker = commands.add_parser("worker")
     worker.set_defaults(command=_work)
+    driver = commands.add_parser("cluster-driver")
+    driver.add_argument("options")
+    driver.set_defaults(command=_drive)
     for parser in (serve, worker):
         parser.add_argument("--models", default=DEFAULT, metavar=CHOICES)
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
@@ -65,7 +70,9 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    if find_miniature(options.models) is None and not Path(options.models).is_dir():
+    check_cluster_options(options)
+    is_here = options.executor != "ray"  # a cluster's workers have the weights
+    if is_here and find_miniature(options.models) is None and not Path(options.models).is_dir():
         raise InputError(
             what=f"--models {options.models} is no folder.",
             why="The weights are read from there.",
@@ -129,18 +136,14 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     is_local = _is_loopback(options.host)
     settings = Settings(data, listens_on_loopback=is_local)
     apps = [adapted(options.models, app) for app in APPS.values()]
-    models, expect = options.models, None
-    if find_miniature(models) is None:
-        models = str(Path(models).resolve())
-        expect = _expect_weights(models)
-    executor = WorkerExecutor(models, options.device, options.offload, expect=expect)
+    executor = _make_executor(options, data)
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()
     app.router.add_routes(service.routes())
     runner = web.AppRunner(app, shutdown_timeout=_CLOSE_SECONDS)
     await runner.setup()
-    await service.start()
     try:
+        await service.start()
         site = web.TCPSite(runner, options.host, options.port)
         await _listen(site, options)
         _tell(runner.addresses[0][1], options.host, settings, keys)
@@ -149,6 +152,19 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
         await service.close()
         await runner.cleanup()
     return 0
+
+
+def _make_executor(options: argparse.Namespace, data: Path) -> Executor:
+    models, expect = options.models, None
+    if find_miniature(models) is None:
+        models = str(Path(models).resolve())
+        expect = _expect_weights(models)
+    if options.executor != "ray":
+        return WorkerExecutor(models, options.device, options.offload, expect=expect)
+    from .cluster.executor import RayExecutor
+
+    retries = 1 if options.retries is None else options.retries
+    return RayExecutor(cluster_options(options, data, models), options.workers, retries)
 
 
 async def _listen(site: web.TCPSite, options: argparse.Namespace) -> None:
@@ -202,3 +218,9 @@ def _work(options: argparse.Namespace) -> int:
     from .worker import run_worker
 
     return run_worker(options.models, options.device, options.offload)
+
+
+def _drive(options: argparse.Namespace) -> int:
+    from .cluster.driver import run_driver
+
+    return run_driver(options.options)

@@ -111,6 +111,13 @@ class ComfyExecutor:
         else:
             self._begin(self._interrupt(run))
 
+    async def adopt(self, job: Job) -> bool:
+        """ComfyUI's queue ends with it."""
+        return False
+
+    async def forget(self, task_id: str) -> None:
+        """Results stay where ComfyUI keeps them."""
+
     async def close(self) -> None:
         """Stop what runs; nothing is told afterwards."""
         for run in self._runs.values():

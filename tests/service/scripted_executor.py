@@ -17,7 +17,7 @@ class ScriptedExecutor:
         self.script = None
         self.refuse = None
         self.is_closed = False
-        self.jobs, self.cancelled = [], []
+        self.jobs, self.cancelled, self.forgotten = [], [], []
         self.waiting, self.running = [], None
         self.listener = self.worker = None
 
@@ -43,6 +43,12 @@ class ScriptedExecutor:
                 return
         if self.running and self.running[0].task_id == task_id:
             self.running[1].cancel()
+
+    async def adopt(self, job):
+        return False
+
+    async def forget(self, task_id):
+        self.forgotten.append(task_id)
 
     async def close(self):
         self.is_closed = True

@@ -25,6 +25,8 @@ is through with a hundred steps of a smaller picture in less than one."""
 class ServeProcess:
     """One server over a data folder."""
 
+    more = ()
+
     def __init__(self, data):
         self.data = data
         self.process = None
@@ -42,6 +44,7 @@ class ServeProcess:
             "0",
             "--data",
             str(self.data),
+            *self.more,
         ]
         environment = {**os.environ, "WAN_LOCAL_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(

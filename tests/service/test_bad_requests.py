@@ -37,6 +37,10 @@ WRONG = [
     ({"app": "infsh/wan2-1-i2v", "session": "new", "session_timeout": 0}, {"session_timeout"}),
     ({"app": "infsh/wan2-1-i2v", "session_timeout": 9}, {"session_timeout"}),
     ({"app": "infsh/wan2-1-i2v", "input": []}, {"input"}),
+    *(
+        ({"app": "a/b", "metadata": {"priority": p}}, {"metadata"})
+        for p in (11, -11, 1.5, "1", True)
+    ),
     ({"app": "infsh/wan2-1-i2v", "input": "x", "webhook": "ftp://a"}, {"input", "webhook"}),
 ]
 

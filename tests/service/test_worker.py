@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import torch
 from serve_process import ASSETS, LONG, SMALL
-from wan_local.wan import worker
+from wan_local.wan import runner
 from wan_local.wan.params import APPS, validate
 from wan_local.wan.service.executor import Job
 from wan_local.wan.service.progress import _WEIGHTS, JobProgress
@@ -181,13 +181,13 @@ def test_an_input_that_cannot_be_used_costs_no_process_and_tells_no_folder(tmp_p
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
 def test_want_of_memory_is_said_in_words(error):
-    assert "memory" in worker._words(error) and "fewer frames" in worker._words(error)
+    assert "memory" in runner.error_words(error) and "fewer frames" in runner.error_words(error)
 
 
 def test_want_of_memory_as_torch_says_it_on_a_cpu():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 58, dtype=torch.uint8)
-    assert worker._words(raised.value).startswith("The memory of this machine is not enough")
+    assert runner.error_words(raised.value).startswith("The memory of this machine is not enough")
 
 
 def test_a_cancel_is_never_lost(tmp_path):

@@ -29,7 +29,7 @@ from ..seeds import draw_noise, make_generator, resolve_seed
 from ..tiling import plan_tiles
 from .key import run_key
 from .progress import ClipProgress
-from .store import ClipStore, FinishedClip, kept_clips, temporary_clips, to_store
+from .store import ClipStore, FinishedClip, Saved, kept_clips, temporary_clips, to_store
 
 log = logging.getLogger("wan_local")
 _MANY_CLIPS = 5  # from here on users report that colours drift visibly
@@ -63,6 +63,8 @@ class Places:
     """Folder of runs that can be continued after an interruption; None: this one cannot."""
     scratch: Path | None = None
     """For a run that cannot; None: the system's folder for temporary files."""
+    saved: Saved | None = None
+    """Called with each file below `kept` that is complete."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,8 @@ def _open_store(
         store = temporary_clips(size, places.scratch)
         return store, resolve_seed(settings.sample.seed, reporter)
     key = run_key(model, text, condition, carried, settings)
-    kept, seed = kept_clips(places.kept, key, resolve_seed(settings.sample.seed))
+    drawn = resolve_seed(settings.sample.seed)
+    kept, seed = kept_clips(places.kept, key, drawn, places.saved)
     if seed != settings.sample.seed:
         reporter.note(f"seed {seed} was drawn")
     return kept, seed

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ _FRAMES_AT_ONCE = 16
 _RUN_FILE = "run.json"
 _DAYS_KEPT = 7
 _SECONDS_A_DAY = 86_400
+
+Saved = Callable[[Path], None]
+"""Told of a file of a kept run that is complete, so that it can be copied elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,11 @@ class DiskClips:
         folder: made if need be; what is in it belongs to this run.
         is_kept: whether the folder outlives an interrupted run; told to the user if the disk is
             full.
+        saved: called with each file that is complete.
     """
 
-    def __init__(self, folder: Path, is_kept: bool) -> None:
-        self.folder, self._is_kept = folder, is_kept
+    def __init__(self, folder: Path, is_kept: bool, saved: Saved | None = None) -> None:
+        self.folder, self._is_kept, self._saved = folder, is_kept, saved
         _write(folder, "the folder", lambda: folder.mkdir(parents=True, exist_ok=True))
         self._count = 0
         while self._path(self._count).is_file():
@@ -136,6 +140,8 @@ class DiskClips:
         hint = f"; the {self._count} finished before it are kept" if self._is_kept else ""
         _write(path, f"clip {self._count + 1}{hint}", lambda: _save(path, tensors))
         self._count += 1
+        if self._saved:
+            self._saved(path)
 
     def tail(self) -> Tensor:
         """The last frames of the last clip."""
@@ -191,7 +197,9 @@ def temporary_clips(size: int, scratch: Path | None) -> ClipStore:
     return DiskClips(Path(tempfile.mkdtemp(prefix="wan-clips-", dir=scratch)), is_kept=False)
 
 
-def kept_clips(folder: Path, key: str, seed: int) -> tuple[DiskClips, int]:
+def kept_clips(
+    folder: Path, key: str, seed: int, saved: Saved | None = None
+) -> tuple[DiskClips, int]:
     """The store of a run that goes on where it was interrupted.
 
     Args:
@@ -199,21 +207,24 @@ def kept_clips(folder: Path, key: str, seed: int) -> tuple[DiskClips, int]:
             deleted.
         key: tells equal runs by everything that decides their result but the seed.
         seed: of a new run.
+        saved: called with each file that is complete.
     Returns:
         The store, and the seed to use: that of the interrupted run if there is one.
     Raises:
         OutputError: nothing can be written there.
     """
     _forget_old(folder)
-    store = DiskClips(folder / key, is_kept=True)
+    store = DiskClips(folder / key, True, saved)
     record = store.folder / _RUN_FILE
     try:
         seed = int(json.loads(record.read_text("utf8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError):
         store.discard()  # clips without a seed belong to nothing
-        store = DiskClips(folder / key, is_kept=True)
+        store = DiskClips(folder / key, True, saved)
         text = json.dumps({"seed": seed})
         _write(record, "the record of the run", lambda: record.write_text(text, "utf8"))
+        if saved:
+            saved(record)
     return store, seed
 
 

@@ -21,6 +21,10 @@ class Job:
     """Every parameter; files as paths; the seed is drawn."""
     folder: Path
     """Its own folder, which exists, for what it writes."""
+    key_id: str = ""
+    """The API key that asked for it; keys get their turns in fairness."""
+    priority: int = 0
+    """-10 to 10; higher ones come first."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,13 @@ class Listener(Protocol):
         """0..1 of the whole job, and what is happening."""
         ...
 
-    def log(self, task_id: str, text: str) -> None:
-        """A line for the task's log."""
+    def log(self, task_id: str, text: str, mark: str = "") -> None:
+        """A line for the task's log. One with the mark of a line that is kept already is dropped:
+        an executor may tell again what it is not sure to have told before the server ended."""
+        ...
+
+    def retried(self, task_id: str, text: str) -> None:
+        """What ran it was lost, and it waits again; the text says why, and is logged."""
         ...
 
     def preview(self, task_id: str, picture: bytes) -> None:
@@ -84,6 +93,18 @@ class Executor(Protocol):
     async def cancel(self, task_id: str) -> None:
         """Take it out of the queue or stop it as soon as it can; `ended` tells when. No effect on
         unknown or ended jobs. A job that finishes first stays completed."""
+        ...
+
+    async def adopt(self, job: Job) -> bool:
+        """Take over a job that an earlier server submitted.
+
+        Returns:
+            Whether it is here: waiting, running or ended. `ended` will tell, as after `submit`.
+        """
+        ...
+
+    async def forget(self, task_id: str) -> None:
+        """The end of a job is saved, and its files are taken: what is left of it may go."""
         ...
 
     async def close(self) -> None:

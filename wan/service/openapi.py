@@ -70,6 +70,7 @@ _SCHEMAS: dict[str, Json] = {
             "app": _TEXT,
             "function": _TEXT,
             "input": {"type": "object"},
+            "attempts": _WHOLE,
             "stage": _TEXT,
             "eta_seconds": _nullable({"type": "number"}),
             "preview": _nullable(_TEXT),
@@ -109,7 +110,14 @@ _SCHEMAS: dict[str, Json] = {
             "function": _nullable(_TEXT),
             "run_at": _nullable(_TIME),
             "setup": _nullable({"type": "object"}),
-            "metadata": _nullable({"type": "object"}),
+            "metadata": _nullable(
+                {
+                    "type": "object",
+                    "properties": {
+                        "priority": {"type": "integer", "minimum": -10, "maximum": 10, "default": 0}
+                    },
+                }
+            ),
         },
     ),
     "FileRequest": _record(

@@ -105,6 +105,7 @@ class Renderer:
             "webhook": task.webhook,
             "setup": task.setup,
             "metadata": task.metadata,
+            "attempts": task.attempts,
             "stage": task.stage,
             "eta_seconds": None if task.eta_seconds is None else round(task.eta_seconds, 1),
             "preview": preview,

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import sys
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import WanError
 from .executor import Job, Listener, Outcome
+from .lines import LineProcess, exit_words
 from .problems import ApiError
+from .queue import FairQueue
 from .statuses import Status
 
 log = logging.getLogger("wan_local")
 
-_ROOT = Path(__file__).resolve().parents[2]
-_LINE = 1 << 24
 _GRACE = 60.0
 """Seconds that a job has to notice that it was cancelled, before its process is killed."""
+_NAME = "The process that runs tasks"
 
 
 class WorkerExecutor:
@@ -45,15 +43,14 @@ class WorkerExecutor:
         grace: float = _GRACE,
         expect: Callable[[Job], None] | None = None,
     ) -> None:
-        self._command = [sys.executable, "-m", "wan", "worker", "--models", models]
-        self._command += ["--device", device]
+        self._command = ["worker", "--models", models, "--device", device]
         self._command += ["--offload", offload] if offload else []
         self._grace, self._expect = grace, expect
-        self._waiting: deque[Job] = deque()
+        self._queue = FairQueue()
         self._running: Job | None = None
         self._cancelled: set[str] = set()
         self._news = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: LineProcess | None = None
         self._listener: Listener | None = None
         self._loop: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -61,8 +58,7 @@ class WorkerExecutor:
     @property
     def pid(self) -> int | None:
         """Of the process that runs jobs, if there is one."""
-        process = self._process
-        return process.pid if process and process.returncode is None else None
+        return self._process.pid if self._process else None
 
     async def start(self, listener: Listener) -> None:
         """Ready to take jobs; the process begins with the first."""
@@ -75,16 +71,14 @@ class WorkerExecutor:
             try:
                 await asyncio.to_thread(self._expect, job)
             except WanError as error:
-                raise _missing(error) from error
-        self._waiting.append(job)
+                raise missing_models(error) from error
+        self._queue.add(job)
         self._tell_queue()
         self._news.set()
 
     async def cancel(self, task_id: str) -> None:
         """Take it out of the queue, or ask its process to stop."""
-        waiting = next((job for job in self._waiting if job.task_id == task_id), None)
-        if waiting is not None:
-            self._waiting.remove(waiting)
+        if self._queue.remove(task_id) is not None:
             self._tell_queue()
             self._listener.ended(task_id, Outcome(Status.CANCELLED))
         elif self._running is not None and self._running.task_id == task_id:
@@ -93,6 +87,13 @@ class WorkerExecutor:
             if self._killer is None:
                 loop = asyncio.get_running_loop()
                 self._killer = loop.call_later(self._grace, self._kill)
+
+    async def adopt(self, job: Job) -> bool:
+        """No job outlives the server: its process ends with it."""
+        return False
+
+    async def forget(self, task_id: str) -> None:
+        """Nothing is kept of ended jobs."""
 
     async def close(self) -> None:
         """Stop everything at once."""
@@ -104,10 +105,10 @@ class WorkerExecutor:
 
     async def _work(self) -> None:
         while True:
-            while not self._waiting:
+            while (job := self._queue.pop()) is None:
                 self._news.clear()
                 await self._news.wait()
-            self._running = job = self._waiting.popleft()
+            self._running = job
             self._tell_queue()
             try:
                 outcome = await self._run(job)
@@ -117,6 +118,7 @@ class WorkerExecutor:
                 text = f"The process that runs tasks cannot be used: {error}."
                 outcome = Outcome(Status.FAILED, error=text)
             self._running = None
+            self._queue.done(job.task_id)
             if self._killer:
                 self._killer.cancel()
                 self._killer = None
@@ -124,44 +126,36 @@ class WorkerExecutor:
             self._listener.ended(job.task_id, outcome)
 
     async def _run(self, job: Job) -> Outcome:
+        if self.pid is None:
+            self._process = await LineProcess.begin(self._command, _NAME)
         process = self._process
-        if process is None or process.returncode is not None:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                cwd=_ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_LINE,
-                start_new_session=True,  # Ctrl-C is for the server: it says how its jobs end
-            )
         self._listener.status(job.task_id, Status.PREPARING)
         self._send(
             {
                 "run": {
                     "task_id": job.task_id,
                     "app": job.app,
-                    "values": {k: _plain(v) for k, v in job.values.items()},
+                    "values": plain_values(job.values),
                     "folder": str(job.folder),
                 }
             }
         )
         if job.task_id in self._cancelled:  # it came while the process was started
             self._send({"cancel": job.task_id})
-        while line := await process.stdout.readline():
-            message = _message(line)
-            if message is None or message["task_id"] != job.task_id:
+        async for message in process.messages():
+            if message["task_id"] != job.task_id:
                 continue
             if message["kind"] == "ended":
                 if message["is_broken"]:
                     await self._replace()
-                return _outcome(message)
+                return read_outcome(message)
             self._take(message)
         code = await process.wait()
         if job.task_id in self._cancelled:
             return Outcome(Status.CANCELLED)
         return Outcome(
             Status.FAILED,
-            error=f"The process that ran the task ended ({_words(code)}), perhaps for want of "
+            error=f"The process that ran the task ended ({exit_words(code)}), perhaps for want of "
             "memory. Try fewer frames or a smaller size; the server's log may say more.",
         )
 
@@ -175,10 +169,8 @@ class WorkerExecutor:
             self._listener.log(task_id, message["text"])
 
     def _send(self, message: dict[str, Any]) -> None:
-        process = self._process
-        if process is not None and process.stdin is not None and process.returncode is None:
-            with suppress(ConnectionError, RuntimeError):  # it has just died
-                process.stdin.write(json.dumps(message).encode() + b"\n")
+        if self._process:
+            self._process.send(message)
 
     async def _replace(self) -> None:
         """Have the next job begin in a new process."""
@@ -187,42 +179,30 @@ class WorkerExecutor:
             await self._process.wait()
 
     def _kill(self) -> None:
-        if self.pid is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+        if self._process:
+            self._process.kill()
 
     def _tell_queue(self) -> None:
-        self._listener.queue([job.task_id for job in self._waiting])
+        self._listener.queue([job.task_id for job in self._queue.order()])
 
 
-def _message(line: bytes) -> dict[str, Any] | None:
-    """What the process said; None for the half of a line that it was killed in."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        log.warning("The process that runs tasks said %r", line[:200])
-        return None
-
-
-def _missing(error: WanError) -> ApiError:
+def missing_models(error: WanError) -> ApiError:
     """The refusal of a job whose weights are not there."""
     text = " ".join(str(error).split())
     need = {"type": "model", "key": "models", "message": text, "action": {"type": "download"}}
     return ApiError("requirements_not_met", text, [need])
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's values as JSON holds them: paths become texts."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
-def _outcome(message: dict[str, Any]) -> Outcome:
+def read_outcome(message: Mapping[str, Any]) -> Outcome:
+    """The outcome in a message of kind ended."""
     return Outcome(
         Status(message["status"]),
         {name: Path(path) for name, path in message.get("files", {}).items()},
         message.get("facts", {}),
         message.get("error", ""),
     )
-
-
-def _words(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit status {code}"

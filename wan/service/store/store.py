@@ -144,12 +144,13 @@ class Store:
         return await self._many(Event, sql, task_id)
 
     async def add_logs(self, lines: Sequence[LogLine]) -> None:
-        """Add lines; of more than 2000 of one task the oldest go."""
+        """Add lines whose ids are new; of more than 2000 of one task the oldest go."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(
-                "INSERT INTO logs (task_id, document) VALUES (?, ?)",
-                [(line.task_id, to_document(line)) for line in lines],
+                "INSERT INTO logs (task_id, document) SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 "
+                "FROM logs WHERE task_id = ?1 AND json_extract(document, '$.id') = ?3)",
+                [(line.task_id, to_document(line), line.id) for line in lines],
             )
             for task_id in {line.task_id for line in lines}:
                 connection.execute(

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..executor import Outcome
@@ -51,9 +52,13 @@ class LoopListener:
         """0..1, and what is happening."""
         self._hop(self._progress, task_id, share, stage)
 
-    def log(self, task_id: str, text: str) -> None:
-        """A line for its log."""
-        self._hop(self._log, task_id, text)
+    def log(self, task_id: str, text: str, mark: str = "") -> None:
+        """A line for its log; one whose mark is known there is dropped."""
+        self._hop(self._log, task_id, text, mark)
+
+    def retried(self, task_id: str, text: str) -> None:
+        """It waits again; why goes into its log."""
+        self._hop(self._retried, task_id, text)
 
     def preview(self, task_id: str, picture: bytes) -> None:
         """A JPEG of the moment."""
@@ -118,11 +123,23 @@ class LoopListener:
         size = work_size(live.task.input)
         return seconds_left(live.task.progress, live.elapsed, size, earlier)
 
-    def _log(self, task_id: str, text: str) -> None:
+    def _retried(self, task_id: str, text: str) -> None:
+        self._log(task_id, text)
+        live = self._live.get(task_id)
+        if live is None or not Status.QUEUED < live.task.status < Status.CANCELLING:
+            return
+        live.task.status, live.task.stage = Status.QUEUED, ""
+        live.began = live.task.eta_seconds = None
+        event = Event(task_id, Status.QUEUED)
+        self._later(lambda: self._store.save_task(live.task, event=event))
+        live.changed()
+
+    def _log(self, task_id: str, text: str, mark: str = "") -> None:
         live = self._live.get(task_id)
         if live is None or not text.strip():
             return
-        live.logs.append(LogLine(task_id, text.strip()))
+        line = LogLine(task_id, text.strip())
+        live.logs.append(replace(line, id=f"log_{task_id}_{mark}") if mark else line)
         if len(live.logs) == 1:  # the others go along
             self._later(lambda: self.save_logs(live))
         live.changed()

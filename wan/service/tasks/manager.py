@@ -75,6 +75,9 @@ class TaskManager:
         await self._executor.start(self._listener)
         before: LiveTask | None = None
         for task in await self._store.open_tasks():
+            if await self._starter.adopt(self._add_live(task)):
+                continue
+            del self._live[task.id]
             if task.cancel_asked:
                 await self._endings.end(task, Outcome(Status.CANCELLED))
             elif task.attempts and not (self._settings.requeue and task.attempts < 2):
@@ -371,6 +374,7 @@ class TaskManager:
         if self._listener:
             await self._listener.save_logs(live)
         await self._endings.end(live.task, outcome, live.elapsed)
+        await self._executor.forget(live.task.id)
         self._live.pop(live.task.id, None)
         live.ended.set()
         live.changed()

@@ -13,6 +13,8 @@ _TEXTS = ("app", "webhook", "session", "function", "infra", "version_id", "app_i
 _OBJECTS = ("setup", "metadata")
 _WITHOUT_EFFECT = ("infra", "workers")
 _LONGEST_IDLE = 3600
+_TOP = 10
+"""The highest priority; the lowest is its negative."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class RunRequest:
         ]
         if not body.get("app") and not any(error.field == "app" for error in wrong):
             wrong.append(FieldError("app", "required", "app is required"))
+        metadata = body.get("metadata")
+        if isinstance(metadata, Mapping) and not _is_priority(metadata.get("priority", 0)):
+            message = f"metadata.priority must be a whole number from {-_TOP} to {_TOP}"
+            wrong.append(FieldError("metadata", "invalid", message))
         timeout, run_at = body.get("session_timeout"), None
         if timeout is not None and not _is_timeout(timeout):
             message = f"session_timeout must be 1 to {_LONGEST_IDLE} seconds"
@@ -79,6 +85,10 @@ class RunRequest:
             metadata=body.get("metadata"),
             warnings=[_no_effect(name) for name in _WITHOUT_EFFECT if body.get(name)],
         )
+
+
+def _is_priority(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _TOP
 
 
 def _is_timeout(value: Any) -> bool:

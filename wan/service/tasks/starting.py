@@ -99,6 +99,34 @@ class Starter:
     async def submit(self, live: LiveTask) -> None:
         """Queue it. Raises: ApiError, what the executor refuses."""
         task = live.task
+        job = await self._job(task)
+        task.status = Status.QUEUED
+        await self._store.save_task(task, event=Event(task.id, Status.QUEUED))
+        live.is_submitted = True
+        try:
+            await self._executor.submit(job)
+        except BaseException:
+            live.is_submitted = False
+            raise
+        await asyncio.sleep(0)  # what the executor told meanwhile is heard
+        live.changed()
+
+    async def adopt(self, live: LiveTask) -> bool:
+        """Whether the executor still has a task that an earlier server submitted; if so, it is
+        followed from here on, and a cancel that was asked for is asked again."""
+        task = live.task
+        if task.status < Status.QUEUED:
+            return False
+        try:
+            live.is_submitted = await self._executor.adopt(await self._job(task))
+        except ApiError:  # one of its files is gone
+            return False
+        if live.is_submitted and task.cancel_asked:
+            await self._executor.cancel(task.id)
+        return live.is_submitted
+
+    async def _job(self, task: Task) -> Job:
+        """What the executor is given. Raises: ApiError, a file of it is gone."""
         values = dict(task.input)
         for name, value in values.items():
             if is_file(value):
@@ -108,16 +136,8 @@ class Starter:
                 values[name] = self._files.path(file)
         folder = self._jobs / task.id
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        task.status = Status.QUEUED
-        await self._store.save_task(task, event=Event(task.id, Status.QUEUED))
-        live.is_submitted = True
-        try:
-            await self._executor.submit(Job(task.id, task.app, values, folder))
-        except BaseException:
-            live.is_submitted = False
-            raise
-        await asyncio.sleep(0)  # what the executor told meanwhile is heard
-        live.changed()
+        priority = (task.metadata or {}).get("priority", 0)
+        return Job(task.id, task.app, values, folder, task.key_id, priority)
 
 
 def is_file(value: Any) -> bool:

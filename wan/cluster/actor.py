@@ -1,0 +1,233 @@
+"""A worker of the cluster: one process that keeps one model warm and runs one job at a time.
+
+Made into a Ray actor by the driver. Its methods answer at once, since the job runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..service.statuses import Status
+from .clips import StoredClips
+from .node import inspect_node
+from .options import WorkerOptions
+from .storage import Storage, job_folder
+
+log = logging.getLogger("wan_local")
+
+_LOOK_SECONDS = 1.0
+
+
+class WorkerActor:
+    """Runs the jobs of one service.
+
+    Args:
+        options: where files are and how jobs run.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._storage = Storage.open(options.storage)
+        self._runner: Any = None
+        self._job: Mapping[str, Any] = {}
+        self._is_busy = False
+        self._cancelled: set[str] = set()
+        self._said = Messages()
+        self._contact = time.monotonic()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def hello(self) -> dict[str, Any]:
+        """What its machine has, and its state."""
+        self._touch()
+        report = await asyncio.to_thread(inspect_node, self._options.models, _address())
+        return {**report, **await self.state()}
+
+    async def state(self) -> dict[str, Any]:
+        """Job and attempt that it runs (both empty if none), app and key of what it holds."""
+        self._touch()
+        job = self._job
+        return {
+            "task_id": job.get("task_id", "") if self._is_busy else "",
+            "attempt": job.get("attempt", 0) if self._is_busy else 0,
+            "app": job.get("app", ""),
+            "key": job.get("key", ""),
+        }
+
+    async def begin(self, job: Mapping[str, Any]) -> bool:
+        """Begin a job, once however often it is asked.
+
+        Args:
+            job: task_id, attempt, app, key, values, and files: parameters with names in the storage.
+        Returns:
+            Whether it runs or ran here; False: another one is running.
+        """
+        self._touch()
+        mine = (self._job.get("task_id"), self._job.get("attempt"))
+        if mine == (job["task_id"], job["attempt"]):
+            return True
+        if self._is_busy:
+            return False
+        self._job, self._is_busy = job, True
+        self._said.clear()
+        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        return True
+
+    async def news(self, after: int, seconds: float) -> list[dict[str, Any]]:
+        """What was said after a number; waits for it.
+
+        Args:
+            after: number of the last message that is known; 0: none.
+            seconds: to wait at most.
+        Returns:
+            Messages with number, task_id, attempt and kind. Those of the last job are kept until
+            the next begins; of progress only the newest is.
+        """
+        self._touch()
+        found = await self._said.after(after, seconds)
+        self._touch()
+        return found
+
+    async def cancel(self, task_id: str) -> None:
+        """Have a job stop at its next step."""
+        self._touch()
+        self._cancelled.add(task_id)
+
+    async def leave(self) -> None:
+        """End, unless a job runs: then the end of that is found in the storage, and this process
+        ends when nobody asked for it for some time."""
+        if not self._is_busy:
+            from ray.actor import exit_actor
+
+            exit_actor()
+
+    def _touch(self) -> None:
+        self._contact = time.monotonic()
+        if self._watch is None:
+            self._said.use(asyncio.get_running_loop())
+            self._watch = asyncio.get_running_loop().create_task(self._end_when_forgotten())
+
+    async def _end_when_forgotten(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS, self._options.idle_seconds))
+            silent = time.monotonic() - self._contact
+            if not self._is_busy and silent > self._options.idle_seconds:
+                os._exit(0)  # Ray's own way out exists only in a method that somebody called
+
+    def _work(self, job: Mapping[str, Any]) -> None:
+        def tell(kind: str, **facts: Any) -> None:
+            self._said.add(kind, {**facts, "task_id": job["task_id"], "attempt": job["attempt"]})
+
+        scratch = Path(tempfile.mkdtemp(prefix="wan-job-"))
+        try:
+            end = self._deliver(job, self._run(job, scratch, tell))
+        except BaseException as error:
+            log.exception("A job could not be run")
+            end = _failed(f"The worker could not use the storage: {type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        self._cancelled.discard(job["task_id"])
+        self._is_busy = False
+        tell("ended", **end)
+
+    def _run(
+        self, job: Mapping[str, Any], scratch: Path, tell: Callable[..., None]
+    ) -> dict[str, Any]:
+        if self._runner is None:
+            from ..runner import JobRunner
+
+            options = self._options
+            self._runner = JobRunner(options.models, options.device, options.offload)
+        values = dict(job["values"])
+        for number, (parameter, name) in enumerate(job["files"].items()):
+            folder = scratch / "inputs" / str(number)
+            values[parameter] = str(self._storage.open_input(name, folder))
+        clips = StoredClips(
+            self._storage, job["task_id"], job["attempt"], lambda text: tell("log", text=text)
+        )
+        own = scratch / "job"
+        own.mkdir()
+        return self._runner.run(
+            {**job, "values": values, "folder": str(own)},
+            tell,
+            lambda: job["task_id"] in self._cancelled,
+            clips,
+        )
+
+    def _deliver(self, job: Mapping[str, Any], end: dict[str, Any]) -> dict[str, Any]:
+        """Put the files into the storage, then say how it ended, if nobody else has."""
+        task_id, attempt = job["task_id"], job["attempt"]
+        if self._storage.outcome(task_id) is not None:
+            return {**end, "files": {}}
+        names = {}
+        for output, path in end.get("files", {}).items():
+            names[output] = f"{job_folder(task_id)}/{attempt}/{Path(path).name}"
+            self._storage.put(names[output], Path(path))
+        end = {**end, "files": names, "attempt": attempt}
+        if not self._storage.claim(task_id, end):  # another attempt was first
+            for name in names.values():
+                self._storage.delete(name)
+        return end
+
+
+class Messages:
+    """What a job said, numbered; added in its thread, read in the loop."""
+
+    def __init__(self) -> None:
+        self._kept: list[dict[str, Any]] = []
+        self._number = 0
+        self._lock = threading.Lock()
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def use(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Name the loop in which they are read."""
+        self._loop = loop
+
+    def clear(self) -> None:
+        """Forget them; numbers go on rising."""
+        with self._lock:
+            self._kept.clear()
+
+    def add(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Say one more."""
+        with self._lock:
+            self._number += 1
+            if kind == "progress" and self._kept and self._kept[-1]["kind"] == kind:
+                self._kept.pop()
+            self._kept.append({"number": self._number, "kind": kind, **facts})
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def after(self, number: int, seconds: float) -> list[dict[str, Any]]:
+        """Those with higher numbers; waits up to `seconds` for the first."""
+        end = time.monotonic() + seconds
+        while True:
+            self._news.clear()
+            with self._lock:
+                found = [message for message in self._kept if message["number"] > number]
+            left = end - time.monotonic()
+            if found or left <= 0:
+                return found
+            try:
+                await asyncio.wait_for(self._news.wait(), left)
+            except asyncio.TimeoutError:
+                return []
+
+
+def _address() -> str:
+    from ray.util import get_node_ip_address
+
+    return get_node_ip_address()
+
+
+def _failed(text: str) -> dict[str, Any]:
+    return {"status": Status.FAILED, "error": text, "is_broken": True}
