@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.rules import Machine, Rules, Task
+from bench.shares import Shares
 
 _ARRIVE, _END, _CRASH, _NODE_CRASH, _RETURN = range(5)
 
@@ -87,6 +88,9 @@ class Outcome:
     loading: float = 0.0
     busy: float = 0.0
     """On all workers, from the beginning to the end of each attempt."""
+    last_arrival: float = 0.0
+    busy_by_then: float = 0.0
+    """Of `busy` what lies before the last arrival: afterwards workers run idle one by one."""
     cold_loads: int = 0
     lora_loads: int = 0
     worker_crashes: int = 0
@@ -95,10 +99,11 @@ class Outcome:
     """Attempts that a crash ended."""
     longest_queue: int = 0
     queue_time: float = 0.0
-    """Length of the queue by time."""
+    """Length of the queue by time, until the last arrival."""
     doubled: int = 0
     """Jobs that ended twice: always 0, or the simulation is wrong."""
-    down: float = 0.0
+    satisfaction: dict[str, float] = field(default_factory=dict)
+    """As `Shares.satisfaction`, until the last arrival."""
     lengths: list[tuple[float, int]] = field(default_factory=list)
     """(second, jobs waiting), whenever that changed."""
 
@@ -120,8 +125,10 @@ class Cluster:
         self._records = {task.task_id: Record(task) for task in tasks}
         self._open = len(self._records)
         self._events: list[tuple[float, int, int, object]] = []
-        self._count, self._now, self._last = 0, 0.0, 0.0
+        self._count, self._now = 0, 0.0
+        self._shares, self._up = Shares(), site.workers
         self._outcome = Outcome(list(self._records.values()), site)
+        self._outcome.last_arrival = max((task.arrival for task in tasks), default=0.0)
         for task in tasks:
             self._push(task.arrival, _ARRIVE, task)
         for number in range(site.workers):
@@ -140,13 +147,20 @@ class Cluster:
         }
         while self._open:
             when, _, kind, about = heapq.heappop(self._events)
-            self._outcome.queue_time += len(self._queue) * (when - self._now)
+            counted = self._counting(self._now, when)
+            self._outcome.queue_time += len(self._queue) * counted
+            self._shares.pass_time(counted, self._up)
             self._now = when
             handle[kind](about)
             self._begin_jobs()
             self._note_length()
         self._outcome.finished = self._now
+        self._outcome.satisfaction = self._shares.satisfaction()
         return self._outcome
+
+    def _counting(self, begin: float, end: float) -> float:
+        """Seconds of a span that lie before the last arrival."""
+        return max(0.0, min(end, self._outcome.last_arrival) - begin)
 
     def _push(self, when: float, kind: int, about: object) -> None:
         self._count += 1
@@ -158,6 +172,7 @@ class Cluster:
 
     def _arrive(self, task: Task) -> None:
         self._queue.add(task)
+        self._shares.waiting[task.key_id] += 1
 
     def _begin_jobs(self) -> None:
         while self._free and len(self._queue):
@@ -171,6 +186,8 @@ class Cluster:
     def _begin(self, task: Task, machine: Machine) -> None:
         assert machine.is_free and machine.number not in self._running  # one job on a GPU
         del self._free[bisect_left(self._free, machine.number)]
+        self._shares.waiting[task.key_id] -= 1
+        self._shares.running[task.key_id] += 1
         record, key = self._records[task.task_id], self._rules.key(task)
         load = 0.0
         if machine.app != task.app:
@@ -198,7 +215,9 @@ class Cluster:
     def _leave(self, attempt: Attempt) -> None:
         del self._running[attempt.machine.number]
         attempt.machine.task_id = ""
+        self._shares.running[attempt.record.task.key_id] -= 1
         self._outcome.busy += self._now - attempt.start
+        self._outcome.busy_by_then += self._counting(attempt.start, self._now)
 
     def _close(self, record: Record, has_failed: bool) -> None:
         self._outcome.doubled += record.ended is not None
@@ -228,7 +247,7 @@ class Cluster:
         else:
             del self._free[bisect_left(self._free, number)]
         machine.is_up, machine.app, machine.key = False, "", ""
-        self._outcome.down += back
+        self._up -= 1
         self._push(self._now + back, _RETURN, number)
 
     def _interrupt(self, attempt: Attempt) -> None:
@@ -250,10 +269,11 @@ class Cluster:
             self._outcome.lost += record.pieces * piece
             self._close(record, has_failed=True)
         else:
-            self._queue.add(task)
+            self._arrive(task)
 
     def _return(self, number: int) -> None:
         self._machines[number].is_up = True
+        self._up += 1
         insort(self._free, number)
 
     def _note_length(self) -> None:
