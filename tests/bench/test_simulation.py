@@ -97,7 +97,7 @@ def test_every_job_ends_once_and_work_is_conserved(name, seed, workers, retries)
 
 
 @pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize(("servers", "load"), [(1, 0.6), (8, 0.85), (40, 0.9)])
+@pytest.mark.parametrize(("servers", "load"), [(1, 0.6), (8, 0.85), (20, 0.85)])
 def test_waiting_is_erlangs(name, servers, load):
     """Within four standard errors, estimated from batches long enough to be nearly independent; those
     are at most 12 % of the mean."""
