@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from wan_local.wan.capacity.fit import STREAMED, TOGETHER, choose_fit, find_fit
+from wan_local.wan.capacity.fit import IN_TURN, STREAMED, TOGETHER, choose_fit, find_fit
 from wan_local.wan.capacity.gpus import KINDS, parse_kind
 from wan_local.wan.capacity.job import plan_job
 from wan_local.wan.capacity.parallel import exchanged
@@ -118,7 +118,17 @@ def test_where_weights_do_not_fit_blocks_are_streamed():
     fit = choose_fit(job(), KINDS["rtx4090"], "auto")
     assert fit.how == STREAMED and fit.precision == "bf16"
     assert fit.streamed == LAYERS * fit.weights.transformer.block
-    assert fit.host == fit.weights.all
+    assert fit.host == fit.streamed  # the text encoder fits whole here, alone
+    small = choose_fit(job(), parse_kind("small=11,80,400"), "auto")
+    assert small.host == small.streamed + small.weights.text.stack
+
+
+def test_models_take_turns_where_each_fits_alone():
+    kind = KINDS["a6000"]
+    fit = choose_fit(job(size="1280x720"), kind, "auto")
+    assert fit.how == IN_TURN and fit.moved == fit.weights.all and fit.host == 0
+    assert fit.needed == fit.weights.transformer.weights + fit.work < kind.room
+    assert fit.weights.all + fit.work > kind.room
 
 
 def test_fp8_stays_whole_where_bf16_is_streamed():

@@ -37,7 +37,8 @@ class Fit:
     work: int
     """Of these what sampling takes beside the weights."""
     host: int
-    """Bytes of RAM for weights that are not on the device."""
+    """Bytes of pinned RAM for blocks that are streamed. All other weights are mapped from their files
+    and shared by the workers of a machine."""
     tile_size: int
     """Of the VAE: smaller than asked for where whole pictures do not fit."""
     moved: int
@@ -85,7 +86,7 @@ def find_fit(plan: JobPlan, kind: GpuKind, precision: str, ranks: int = 1) -> Fi
     else:
         return None
     how, needed, moved, streamed = found
-    host = 0 if how == TOGETHER else weights.all
+    host = streamed + (0 if estimate.fits_whole else weights.text.stack)
     return Fit(precision, how, needed, room, work, host, tile, moved, streamed, weights)
 
 

@@ -30,7 +30,7 @@ def figures_of(answer: PoolAnswer) -> dict[str, Figure]:
     found = {
         "memory needed": modelled(fit.needed / 1e9, "GB", f"{fit.how}: {_MEMORY}"),
         "memory there": modelled(fit.room / 1e9, "GB", _room(answer)),
-        "RAM for weights": modelled(fit.host / 1e9, "GB", "weights that wait for their turn"),
+        "pinned RAM": modelled(fit.host / 1e9, "GB", "blocks that are streamed; files are mapped"),
         "computed step": times.step,
     }
     if times.links.value:
