@@ -75,9 +75,10 @@ def job_kinds(gpu: str, bench: Path | None = None) -> tuple[list[Kind], Site, st
     from wan.capacity.estimate import estimate
     from wan.capacity.gpus import parse_pools
     from wan.capacity.job import plan_job
-    from wan.capacity.measurements import read_measurements
+    from wan.capacity.measurements import Measurements, read_measurements
 
-    found = [read_measurements(bench)] if bench else []
+    read = [read_measurements(bench)] if bench else []
+    found = [one for one in read if isinstance(one, Measurements)]
     kinds, load, origin = list[Kind](), 0.0, set[str]()
     for app, share, given in _KINDS:
         values = dict(given)

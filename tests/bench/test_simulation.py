@@ -149,6 +149,12 @@ def test_utilisation_is_what_arrives():
     assert outcome.queue_time / outcome.last_arrival == pytest.approx(waiting, rel=0.01)
 
 
+def test_what_comes_after_the_last_arrival_is_not_utilisation():
+    tasks = [task(0, 0.0, 100), task(1, 30.0, 100), task(2, 40.0, 100)]
+    outcome = bench.simulate.simulate(site(1), bench.found["plain"], tasks)
+    assert (outcome.busy, outcome.busy_by_then, outcome.queue_time) == (300, 40, 10)
+
+
 def test_the_seed_decides():
     def run(seed):
         faults = bench.simulate.Faults(300)

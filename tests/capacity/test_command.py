@@ -114,6 +114,22 @@ def test_what_was_measured_changes_the_stages(capsys, bench):
     assert after["sample"]["value"] == pytest.approx(2 * FORWARD * (15 + 15 * 0.004))
 
 
+def test_the_processors_figures_change_what_it_does(capsys, tmp_path):
+    path = tmp_path / "a.json"
+    rows = [
+        {"id": "A9", "name": "save: ours, from uint8", "wall": 92.16},
+        {"id": "A9", "name": "read: ours, to uint8", "wall": 9.216},
+        {"id": "A7", "name": "Lanczos 1.5x: uint8, 1 thread", "wall": 39.936},
+        {"id": "A7", "name": "Lanczos 1.5x: uint8, 1 thread", "wall": 1.0},
+    ]
+    path.write_text(json.dumps({"rows": rows, "date": "2026-11-27", "processor": "P"}))
+    enlarged = ("--input", "spatial_upsampling=lanczos1.5", "--bench", str(path))
+    finish = pool(answer(capsys, *enlarged), "h100")["figures"]["finish"]
+    # 0.1 us a pixel both, of 81 frames; 2.25 times as many are saved
+    assert finish["value"] == pytest.approx(81 * 832 * 480 * 1e-7 * (1 + 2.25))
+    assert "a.json, 2026-11-27, P" in finish["source"] and finish["origin"] == "modelled"
+
+
 def test_demand_counts_gpus(capsys):
     told = answer(capsys, "--jobs-per-hour", "200", "--wait", "600", "--variation", "0")["demand"]
     hasty = answer(capsys, "--jobs-per-hour", "200", "--wait", "1", "--variation", "2")["demand"]
@@ -197,7 +213,7 @@ def test_files_that_measured_nothing_are_refused(capsys, tmp_path, bench):
     path.write_text(json.dumps(FOUND | {"small": True}))
     assert "of a miniature" in refused(capsys, "--gpus", "h100", "--bench", str(path))
     path.write_text("{}")
-    assert "no file of bench.gpu" in refused(capsys, "--gpus", "h100", "--bench", str(path))
+    assert "no file of the benchmarks" in refused(capsys, "--gpus", "h100", "--bench", str(path))
     assert "None of the kinds" in refused(capsys, "--gpus", "a100", "--bench", str(bench))
 
 

@@ -50,6 +50,13 @@ def add_capacity(commands: argparse._SubParsersAction) -> None:
         metavar="S",
         help="length of the driving video, where driving_video is not given (default 10)",
     )
+    _add_hardware(parser)
+    _add_demand(parser)
+    parser.add_argument("--json", action="store_true", help="for other programs")
+    parser.set_defaults(command=run_capacity)
+
+
+def _add_hardware(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", *PRECISIONS), default="auto", help="of the weights"
     )
@@ -69,11 +76,9 @@ def add_capacity(commands: argparse._SubParsersAction) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="figures of python -m bench.gpu --json FILE; repeat for each kind",
+        help="figures of python -m bench.gpu --json FILE, one for each kind, and of a worker's "
+        "processor of python -m bench --json FILE; repeat for each one",
     )
-    _add_demand(parser)
-    parser.add_argument("--json", action="store_true", help="for other programs")
-    parser.set_defaults(command=run_capacity)
 
 
 def _add_demand(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +110,9 @@ def run_capacity(options: argparse.Namespace) -> int:
     from .estimate import estimate
     from .fleet import Demand
     from .gpus import parse_kind, parse_pools
+    from .host import SHIPPED, HostFigures
     from .job import plan_job
-    from .measurements import read_measurements
+    from .measurements import Measurements, read_measurements
     from .report import as_json, as_text, describe_kinds
 
     if options.list_gpus:
@@ -120,14 +126,17 @@ def run_capacity(options: argparse.Namespace) -> int:
         wait = USUAL_WAIT if options.wait is None else options.wait
         variation = USUAL_VARIATION if options.variation is None else options.variation
         demand = Demand(options.jobs_per_hour, wait, variation)
+    found = [read_measurements(path) for path in options.bench]
+    hosts = [one for one in found if isinstance(one, HostFigures)]
     answer = estimate(
         plan,
         pools,
         options.gpus_per_job,
         options.precision,
         options.disk,
-        [read_measurements(path) for path in options.bench],
+        [one for one in found if isinstance(one, Measurements)],
         demand,
+        hosts[-1] if hosts else SHIPPED,
     )
     print(json.dumps(as_json(answer), indent=1) if options.json else "\n".join(as_text(answer)))
     return 0

@@ -10,6 +10,7 @@ from .figures import Figure, modelled
 from .fit import Fit, choose_fit, too_large
 from .fleet import Demand, late_share, mean_wait, servers_needed
 from .gpus import Pool
+from .host import SHIPPED, HostFigures
 from .job import JobPlan
 from .measurements import Measurements
 from .parallel import check_ranks, way
@@ -80,6 +81,7 @@ def estimate(
     disk: float = 2.0,
     measurements: Sequence[Measurements] = (),
     demand: Demand | None = None,
+    host: HostFigures = SHIPPED,
 ) -> Answer:
     """Put everything together.
 
@@ -91,6 +93,7 @@ def estimate(
         disk: GB/s at which weights are read.
         measurements: of kinds of GPUs; the last one of a kind counts.
         demand: a rate of jobs that is wanted.
+        host: what the workers' processors take for frames.
     Raises:
         OutOfVramError: the job fits on none of the kinds.
         InputError: more GPUs a job than any pool has, or measurements of a kind that is in none.
@@ -103,7 +106,7 @@ def estimate(
             fix=f"Use {max(pool.count for pool in pools)} or less.",
         )
     _check_used(measurements, pools)
-    answers = [_answer(plan, pool, ranks, precision, disk, measurements) for pool in pools]
+    answers = [_answer(plan, pool, ranks, precision, disk, measurements, host) for pool in pools]
     if not any(answer.fit for answer in answers):
         raise too_large(plan, [pool.kind for pool in pools], precision, ranks)
     wanted = _demand(demand, answers, ranks) if demand else None
@@ -117,6 +120,7 @@ def _answer(
     precision: str,
     disk: float,
     measurements: Sequence[Measurements],
+    host: HostFigures,
 ) -> PoolAnswer:
     fit = choose_fit(plan, pool.kind, precision, ranks)
     slots = pool.count // ranks
@@ -124,7 +128,8 @@ def _answer(
         return PoolAnswer(pool, fit, None, None, 0)
     found = [one for one in measurements if one.is_of(pool.kind)]
     rates = rates_of(pool.kind, found[-1] if found else None, plan.shape.tokens)
-    return PoolAnswer(pool, fit, rates, job_times(plan, fit, rates, ranks, disk), slots)
+    times = job_times(plan, fit, rates, ranks, disk, host)
+    return PoolAnswer(pool, fit, rates, times, slots)
 
 
 def _demand(demand: Demand, answers: Sequence[PoolAnswer], ranks: int) -> DemandAnswer:

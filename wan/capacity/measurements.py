@@ -1,4 +1,4 @@
-"""Figures of `python -m bench.gpu --json FILE`, as far as the calculator has a use for them."""
+"""Figures of the benchmarks' JSON files, as far as the calculator has a use for them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError, MissingFileError
 from .gpus import GpuKind
+from .host import HostFigures, read_host
 
 _SECTIONS = re.compile(r"^B\d+ ")
 _FORWARD = re.compile(r"^(\d+) tokens, as shipped: ours s$")
@@ -46,8 +47,8 @@ class Measurements:
         return re.search(kind.device, self.device, re.IGNORECASE) is not None
 
 
-def read_measurements(path: Path) -> Measurements:
-    """Read a file that `python -m bench.gpu` wrote.
+def read_measurements(path: Path) -> Measurements | HostFigures:
+    """Read a file that `python -m bench.gpu` or, of the processor, `python -m bench` wrote.
 
     Raises:
         MissingFileError: there is none.
@@ -57,15 +58,18 @@ def read_measurements(path: Path) -> Measurements:
         raise MissingFileError(
             what=f"--bench {path} is not there.",
             why="Measured figures are read from it.",
-            fix="Write it with python -m bench.gpu --json FILE on a machine with that GPU.",
+            fix="Write it with python -m bench.gpu --json FILE on a machine with that GPU, or with "
+            "python -m bench --json FILE of its processor.",
         )
     try:
         found = json.loads(path.read_text("utf8"))
     except ValueError:
         found = None
+    if isinstance(found, dict) and "rows" in found:
+        return read_host(found, path.name)
     is_ours = isinstance(found, dict) and any(map(_SECTIONS.match, found))
     if not is_ours or found.get("small"):
-        what = "of a miniature" if is_ours else "no file of bench.gpu"
+        what = "of a miniature" if is_ours else "no file of the benchmarks"
         raise InputError(
             what=f"--bench {path} is {what}.",
             why="Only times of the true size on a GPU say what a job takes.",

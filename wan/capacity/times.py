@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from ..payloads import Variant
 from .figures import Figure, measured, modelled
 from .fit import Fit
+from .host import SHIPPED, HostFigures
 from .job import JobPlan, plan_job
 from .parallel import EFFECTIVE, exchanged
 from .rates import Rates
 from .work import LAYERS, Around, Forward, around_work, forward_work
 
-# BENCHMARKS.md, 2026-11-27, two cores of an AMD EPYC: row A9, of 1280x720, and rows A7, of 832x480
-_BENCHMARKS = "BENCHMARKS.md of 2026-11-27, AMD EPYC"
-_SAVE_PIXEL, _READ_PIXEL = 28.1e-3 / (1280 * 720), 3.81e-3 / (1280 * 720)
-_LANCZOS_PIXEL = {1.0: 0.0, 1.5: 17.96e-3 / (832 * 480), 2.0: 26.87e-3 / (832 * 480)}
 # facebookresearch/sam2 issue 264: SAM2 large goes through 15 frames a second on an RTX 3090
 _SEGMENT_SECONDS, _SEGMENT_TFLOPS = 1 / 15, 71e12
 
@@ -40,7 +37,14 @@ class Times:
         return modelled(total, "s", "sum of the stages")
 
 
-def job_times(plan: JobPlan, fit: Fit, rates: Rates, ranks: int, disk: float) -> Times:
+def job_times(
+    plan: JobPlan,
+    fit: Fit,
+    rates: Rates,
+    ranks: int,
+    disk: float,
+    host: HostFigures = SHIPPED,
+) -> Times:
     """How long a job takes.
 
     Args:
@@ -49,6 +53,7 @@ def job_times(plan: JobPlan, fit: Fit, rates: Rates, ranks: int, disk: float) ->
         rates: of the GPUs.
         ranks: GPUs of the job.
         disk: GB/s at which weights are read.
+        host: what its processor takes for frames.
     """
     forward = forward_work(plan.shape, plan.variant)
     around = around_work(plan)
@@ -64,11 +69,11 @@ def job_times(plan: JobPlan, fit: Fit, rates: Rates, ranks: int, disk: float) ->
         f"{plan.clips} x {plan.computed} computed steps, {plan.steps - plan.computed} skipped",
     )
     stages = {
-        "preprocess": _preprocess(plan, around, rates),
+        "preprocess": _preprocess(plan, around, rates, host),
         "encode": _encode(plan, fit, around, rates),
         "sample": sampling,
         "decode": _decode(plan, around, rates),
-        "finish": _finish(plan, around, rates),
+        "finish": _finish(plan, around, rates, host),
     }
     load = modelled(
         fit.weights.on_disk / (disk * 1e9),
@@ -100,13 +105,13 @@ def step_seconds(
     return modelled(max(compute, transfer) + first, "s", source)
 
 
-def _preprocess(plan: JobPlan, around: Around, rates: Rates) -> Figure:
+def _preprocess(plan: JobPlan, around: Around, rates: Rates, host: HostFigures) -> Figure:
     pixels = plan.driving_frames * plan.width * plan.height
-    seconds = pixels * _READ_PIXEL + around.pose / rates.networks.value
+    seconds = pixels * host.read + around.pose / rates.networks.value
     share = rates.networks.value / (0.1 * _SEGMENT_TFLOPS)
     seconds += around.segmented * _SEGMENT_SECONDS / share
     seconds += around.edit / rates.linear.value
-    return modelled(seconds, "s", f"poses on the GPU; reading as in {_BENCHMARKS}")
+    return modelled(seconds, "s", f"poses on the GPU; reading as in {host.source}")
 
 
 def _encode(plan: JobPlan, fit: Fit, around: Around, rates: Rates) -> Figure:
@@ -152,9 +157,9 @@ def _whole_pictures(area: int) -> Around:
     return around_work(plan_job("wan2-1-i2v", {"size": size, "vae_tile_size": 0}))
 
 
-def _finish(plan: JobPlan, around: Around, rates: Rates) -> Figure:
+def _finish(plan: JobPlan, around: Around, rates: Rates, host: HostFigures) -> Figure:
     pixels = plan.saved_frames * plan.width * plan.height
     resized = pixels * plan.size_factor**2
-    seconds = resized * _SAVE_PIXEL + pixels * _LANCZOS_PIXEL[plan.size_factor]
+    seconds = resized * host.save + pixels * host.lanczos[plan.size_factor]
     seconds += around.rife / rates.networks.value
-    return modelled(seconds, "s", f"saving and resizing as in {_BENCHMARKS}")
+    return modelled(seconds, "s", f"saving and resizing as in {host.source}")
