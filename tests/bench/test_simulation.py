@@ -265,8 +265,9 @@ def test_shares_are_max_min_fair():
     assert bench.shares.jain([1, 1, 1, 1]) == 1 and bench.shares.jain([1, 0, 0, 0]) == 0.25
 
 
-def test_all_scenarios_run_and_are_told():
+def test_all_scenarios_run_and_are_told(monkeypatch):
     simulation = bench.simulation
+    monkeypatch.setattr(simulation, "FAULTS", bench.simulate.Faults(5_000, 50_000))
     kinds = [simulation.Kind(I2V, 0.6, 100, 1), simulation.Kind(ANIMATE, 0.4, 400, 4)]
     place = bench.simulate.Site(40, load_model=20, load_lora=4)
     rules = bench.found["real"] or bench.found["plain"]
@@ -275,6 +276,8 @@ def test_all_scenarios_run_and_are_told():
     text = "\n".join([*simulation.tables(found), *simulation.compare(found)])
     assert all(f"| {one.name} |" in text for one in found)
     assert "The light key waits" in text
+    kept, lost = (one for one in found if one.crashes)
+    assert 0 < 1.5 * kept.extra_work < lost.extra_work < 1
 
 
 def test_times_are_those_of_the_calculator():
