@@ -90,7 +90,7 @@ def has_gpu() -> bool:
 def machine(device: torch.device) -> dict[str, object]:
     """What the figures belong to."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"device": name, "torch": torch.__version__}
+    return {"device": name, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
 
 
 def sections() -> dict[str, tuple[Callable[[Bench], dict[str, object]], float]]:

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     tiny.add_argument("folder", type=Path, metavar="DIR", help="made if it does not exist")
     tiny.set_defaults(command=_make_tiny)
     _add_models(commands)
+    _add_capacity(commands)
     _add_serve(commands)
     return parser
 
@@ -67,6 +68,12 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     from .inventory.command import add_models
 
     add_models(commands)
+
+
+def _add_capacity(commands: argparse._SubParsersAction) -> None:
+    from .capacity.command import add_capacity
+
+    add_capacity(commands)
 
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
