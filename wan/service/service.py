@@ -11,6 +11,8 @@ from aiohttp import web
 from .catalog import Catalog
 from .executor import Executor
 from .files import FileStore
+from .grids import Grids
+from .grids.sheet import Sheets
 from .guard import Guard
 from .inputs import Inputs
 from .keys import Keys
@@ -19,9 +21,9 @@ from .openapi import document
 from .page import page_routes
 from .problems import ApiError
 from .render import Renderer
-from .routes import Door, TaskRoutes, app_routes, file_routes, session_routes
+from .routes import Door, GridRoutes, TaskRoutes, app_routes, file_routes, session_routes
 from .settings import Settings
-from .store import Store
+from .store import GridStore, Store
 from .store.database import Database
 from .tasks import TaskManager
 from .webhooks import Webhooks
@@ -72,6 +74,9 @@ class Service:
             renderer,
             jobs,
         )
+        grid_store = GridStore(self._database)
+        sheets = Sheets(grid_store, self.store, self.files, jobs)
+        self.grids = Grids(settings, grid_store, self.tasks, catalog, inputs, renderer, sheets)
         self._door = Door(settings, keys)
         self._parts = (catalog, links, renderer)
         self._cleaner: asyncio.Task[None] | None = None
@@ -92,6 +97,7 @@ class Service:
         return [
             *app_routes(door, catalog, self.tasks, renderer),
             *TaskRoutes(door, self.store, self.tasks, renderer).routes(),
+            *GridRoutes(door, self.grids, renderer).routes(),
             *file_routes(door, self.store, self.files, links, renderer),
             *session_routes(door, self.tasks.sessions),
             door.route("GET", "/openapi.json", openapi, is_open=True),
@@ -113,6 +119,7 @@ class Service:
             self._cleaner.cancel()
             with suppress(asyncio.CancelledError):
                 await self._cleaner
+        self.grids.close()
         await self.tasks.close()
         await self._webhooks.close()
         await self._database.close()
@@ -121,6 +128,7 @@ class Service:
         while True:
             try:
                 await self.tasks.clean_up()
+                await self.grids.clean_up()
             except Exception:
                 log.exception("Old tasks could not be deleted")
             await asyncio.sleep(_CLEAN_SECONDS)

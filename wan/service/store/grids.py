@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -72,14 +72,6 @@ class GridStore:
         statement = make_statement("grids", _COLUMNS, query)
         rows = await self._rows(statement.sql, *statement.values)
         return make_page(rows, query, statement, lambda text: from_document(Grid, text))
-
-    async def tasks(self, task_ids: Iterable[str]) -> Mapping[str, Task]:
-        """Those of the tasks that are there, by id."""
-        wanted = list(task_ids)
-        marks = ", ".join("?" * len(wanted))
-        rows = await self._rows(f"SELECT document FROM tasks WHERE id IN ({marks})", *wanted)
-        tasks = [from_document(Task, row[0]) for row in rows]
-        return {task.id: task for task in tasks}
 
     async def made_before(self, time: datetime, most: int = 100) -> list[Grid]:
         """The oldest grids, for cleaning up."""

@@ -117,6 +117,12 @@ class Store:
         """A page of tasks."""
         return await self._page(Task, "tasks", _TASK_COLUMNS, query)
 
+    async def some_tasks(self, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Those of the tasks that are there, by id."""
+        wanted = list(task_ids)
+        sql = f"SELECT document FROM tasks WHERE id IN ({', '.join('?' * len(wanted))})"
+        return {task.id: task for task in await self._many(Task, sql, *wanted)}
+
     async def open_tasks(self) -> list[Task]:
         """All that have not ended, oldest first."""
         marks = ", ".join("?" * len(ENDS))
