@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .openapi_grids import GRID_SCHEMAS, grid_paths
+from .openapi_grids import GRID_SCHEMAS, grid_paths, watch_paths
 from .openapi_parts import (
     ANY,
     FLAG,
@@ -231,6 +231,7 @@ def document(prefix: str) -> Json:
         **grid_paths(),
         **_file_paths(),
         **_session_paths(),
+        **watch_paths(),
     }
     for path, operations in paths.items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]

@@ -1,4 +1,4 @@
-"""The grids' part of the OpenAPI document."""
+"""The parts of the OpenAPI document about grids, workers and metrics."""
 
 from __future__ import annotations
 
@@ -70,6 +70,27 @@ GRID_SCHEMAS: dict[str, Json] = {
         },
     ),
 }
+_WORKER = record(
+    {
+        "id": TEXT,
+        "node": TEXT,
+        "devices": array(TEXT),
+        "models": array(TEXT),
+        "status": {"enum": ["idle", "busy", "starting"]},
+        "task_id": nullable(TEXT),
+        "seconds_per_step": nullable({"type": "number", "minimum": 0}),
+        "jobs_done": WHOLE,
+    }
+)
+_NUMBERS: Json = {"type": "object", "additionalProperties": WHOLE}
+_CLUSTER = record(
+    {
+        "executor": TEXT,
+        "workers": array(_WORKER),
+        "queue": record({"waiting": WHOLE, "by_key": _NUMBERS, "by_priority": _NUMBERS}),
+        "links": record({"dashboard": nullable(TEXT)}),
+    }
+)
 _GRID = "/grids/{grid_id}"
 _STREAM = {
     "application/x-ndjson": {"type": "string", "description": "A Grid in each line."},
@@ -106,6 +127,18 @@ def grid_paths() -> dict[str, dict[str, Json]]:
         f"{_GRID}/sheet": {
             "get": operation(
                 "The results of a grid in one video, as a file", ref("File"), more=(409, 507)
+            )
+        },
+    }
+
+
+def watch_paths() -> dict[str, dict[str, Json]]:
+    """Operations by path and method."""
+    return {
+        "/cluster": {"get": operation("Workers and queue", _CLUSTER)},
+        "/metrics": {
+            "get": operation(
+                "Metrics for Prometheus, which can send the key", raw={"text/plain": TEXT}
             )
         },
     }

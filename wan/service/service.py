@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from ..version import version
 from .catalog import Catalog
 from .executor import Executor
 from .files import FileStore
@@ -21,11 +22,22 @@ from .openapi import document
 from .page import page_routes
 from .problems import ApiError
 from .render import Renderer
-from .routes import Door, GridRoutes, TaskRoutes, app_routes, file_routes, session_routes
+from .routes import (
+    Door,
+    GridRoutes,
+    TaskRoutes,
+    app_routes,
+    file_routes,
+    session_routes,
+    watch_routes,
+)
 from .settings import Settings
 from .store import GridStore, Store
 from .store.database import Database
 from .tasks import TaskManager
+from .watch.cluster import Cluster
+from .watch.meter import Meter
+from .watch.metrics import Metrics
 from .webhooks import Webhooks
 
 log = logging.getLogger("wan_local")
@@ -56,7 +68,10 @@ class Service:
         guard = Guard(settings)
         self.files = FileStore(settings.data / "files", self.store, settings)
         inputs = Inputs(self.files, self.store, links, guard)
-        self._webhooks = Webhooks(self.store, guard, settings, keys.webhook_secret)
+        self.meter = Meter()
+        self._webhooks = Webhooks(
+            self.store, guard, settings, keys.webhook_secret, heard=self.meter.delivery
+        )
         renderer = Renderer(
             self.store, links, settings, lambda task_id: self.tasks.position(task_id)
         )
@@ -73,10 +88,15 @@ class Service:
             self._webhooks,
             renderer,
             jobs,
+            self.meter,
         )
         grid_store = GridStore(self._database)
         sheets = Sheets(grid_store, self.store, self.files, jobs)
         self.grids = Grids(settings, grid_store, self.tasks, catalog, inputs, renderer, sheets)
+        self._cluster = Cluster(executor, self.tasks, self.meter)
+        self._metrics = Metrics(
+            settings, self.store, self.tasks, self._cluster, self.meter, version()
+        )
         self._door = Door(settings, keys)
         self._parts = (catalog, links, renderer)
         self._cleaner: asyncio.Task[None] | None = None
@@ -99,6 +119,7 @@ class Service:
             *TaskRoutes(door, self.store, self.tasks, renderer).routes(),
             *GridRoutes(door, self.grids, renderer).routes(),
             *file_routes(door, self.store, self.files, links, renderer),
+            *watch_routes(door, self._cluster, self._metrics),
             *session_routes(door, self.tasks.sessions),
             door.route("GET", "/openapi.json", openapi, is_open=True),
             *page_routes(prefix),

@@ -267,6 +267,14 @@ class Store:
         """Declared files whose link expired before then (Unix seconds)."""
         return await self._many(File, "SELECT document FROM files WHERE upload_expires < ?", time)
 
+    async def stored(self) -> tuple[int, int]:
+        """Number and bytes of the files that are there."""
+        [row] = await self._rows(
+            "SELECT count(*), coalesce(sum(json_extract(document, '$.size')), 0) FROM files "
+            "WHERE json_extract(document, '$.path') != ''"
+        )
+        return row[0], row[1]
+
     # Deliveries
 
     async def save_delivery(self, delivery: Delivery) -> None:

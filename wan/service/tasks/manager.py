@@ -24,6 +24,7 @@ from ..render import Renderer, log_line
 from ..settings import Settings
 from ..statuses import Status
 from ..store import Store
+from ..watch.meter import Meter
 from ..webhooks import Webhooks
 from .ending import Endings
 from .listener import LoopListener
@@ -60,13 +61,14 @@ class TaskManager:
         webhooks: Webhooks,
         renderer: Renderer,
         jobs: Path,
+        meter: Meter,
     ) -> None:
         self._settings, self._store, self._executor = settings, store, executor
         self._catalog, self._files, self._inputs = catalog, files, inputs
         self._guard, self._webhooks, self._renderer = guard, webhooks, renderer
-        self._jobs = jobs
+        self._jobs, self._meter = jobs, meter
         self._live: dict[str, LiveTask] = {}
-        self._endings = Endings(store, files, webhooks, renderer, catalog, jobs)
+        self._endings = Endings(store, files, webhooks, renderer, catalog, jobs, meter)
         self._starter = Starter(settings, store, executor, catalog, files, guard, jobs, self._end)
         self._listener: LoopListener | None = None
         self.taker = Taker(settings, store, executor, self._starter, self._live)
@@ -74,7 +76,7 @@ class TaskManager:
 
     async def start(self) -> None:
         """Take up what an earlier process left, in the order in which it came."""
-        self._listener = LoopListener(self._live, self._store, self._end)
+        self._listener = LoopListener(self._live, self._store, self._end, self._meter)
         await self._executor.start(self._listener)
         before: LiveTask | None = None
         for task in await self._store.open_tasks():
@@ -101,6 +103,10 @@ class TaskManager:
         if self._listener:
             await self._listener.close()
         await self._executor.close()
+
+    def open_tasks(self) -> list[Task]:
+        """All that have not ended."""
+        return [live.task for live in self._live.values()]
 
     def position(self, task_id: str) -> int:
         """Place in the queue, from 1; 0 if it does not wait there."""
