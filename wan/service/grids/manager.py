@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from ...grid import combine
+from ...grid import combine, draw_seeds
 from ..catalog import Catalog, CatalogApp
 from ..inputs import Inputs
 from ..problems import ApiError, FieldError
@@ -85,7 +84,7 @@ class Grids:
             app, request.run.input, request.axes, origin=origin, key_id=key_id
         )
         found, warnings = await self._tasks.checked(request.run, reading)
-        _draw_seeds(found, places)
+        draw_seeds(found, places, MAX_DRAWN_SEED)
         tasks = [
             Task(
                 app.full_name,
@@ -238,15 +237,6 @@ def _expect_names(app: CatalogApp, request: GridRequest) -> None:
     ]
     if wrong:
         raise ApiError("validation_error", "; ".join(e.message for e in wrong), wrong)
-
-
-def _draw_seeds(found: Sequence[dict[str, Any]], places: Sequence[Mapping[str, int]]) -> None:
-    drawn: dict[int, int] = {}
-    for values, place in zip(found, places, strict=True):
-        if "seed" in values and (values["seed"] is None or values["seed"] < 0):
-            number = place.get("seed", 0)
-            drawn.setdefault(number, secrets.randbelow(MAX_DRAWN_SEED + 1))
-            values["seed"] = drawn[number]
 
 
 def _grid(

@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...grid import repeats
 from ..problems import ApiError, FieldError
 from ..tasks import RunRequest
+
+_SHOWN = 6
+"""Lists that a message names the sizes of."""
+_LARGE = 10**6
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def _problems(axes: Any, most: int) -> list[str]:
         shown = repr(name[:100])
         if not isinstance(values, list) or not values:
             found.append(f"grid {shown} must be a list of at least one value")
-        elif _repeats(name, values):
+        elif repeats(name, values):
             found.append(f"grid {shown} lists a value twice")
     if found:
         return found
@@ -72,19 +77,3 @@ def _problems(axes: Any, most: int) -> list[str]:
         shown = f"{count:.3g}" if count > _LARGE else str(count)
         return [f"grid has {product} = {shown} combinations; the most are {most}"]
     return []
-
-
-_SHOWN = 6
-_LARGE = 10**6
-
-
-def _repeats(name: str, values: list[Any]) -> bool:
-    """Whether two of them ask for the same; seeds that are to be drawn come out different."""
-    if name == "seed":
-        values = [value for value in values if not _is_drawn(value)]
-    texts = [repr(value) for value in values]
-    return len(set(texts)) < len(texts)
-
-
-def _is_drawn(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and value < 0)
