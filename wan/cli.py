@@ -100,6 +100,15 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         help="a parameter; repeat for each one",
     )
     parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="several values for a parameter, such as seed=1,2,3 or shift='1 to 3 by 0.5'; repeat "
+        "for more parameters. All combinations run, and --out out.mp4 becomes out-1.mp4, out-2.mp4 "
+        "and so on",
+    )
+    parser.add_argument(
         "--models",
         default=miniatures.DEFAULT,
         metavar=miniatures.CHOICES,
@@ -196,6 +205,11 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.grid:
+        from .runs import run_grid, run_grid_remotely
+
+        run_all = run_grid_remotely if options.server else run_grid
+        return run_all(options, read_inputs(options.input))
     if options.server:
         return _run_remotely(options)
     values = validate(miniatures.adapted(options.models, options.app), read_inputs(options.input))

@@ -4,14 +4,16 @@
 public SDK (`pip install "inferencesh>=0.36"`), with four differences: the address comes from
 `WAN_API_BASE_URL`, updates of a stream hold everything the server said (`progress`, `stage`,
 `eta_seconds`, `queue_position`, `preview`), an uploaded file has attributes (`file.uri`), and a
-stream outlives lost connections for ten minutes and has no time limit of its own.
+stream outlives lost connections for ten minutes and has no time limit of its own. And there is
+`client.grid`, for several values at once.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 try:
@@ -80,6 +82,62 @@ class Inference(inferencesh.Inference):
         """Follow a task. Args, Returns: as the SDK's `stream_task`."""
         options.setdefault("max_reconnects", _RECONNECTS)
         return super().stream_task(task_id, **options)
+
+    def grid(
+        self,
+        params: dict[str, Any],
+        *,
+        wait: bool = True,
+        on_update: Callable[[dict[str, Any]], None] = lambda state: None,
+    ) -> AttributeDict:
+        """Run an app with all combinations of several values.
+
+        Args:
+            params: as of `run`, and `grid`: lists of values by parameter.
+            wait: whether to follow it until all tasks have ended.
+            on_update: called with each state while it is followed.
+        Returns:
+            The grid: `id`, `items` with `values`, `status_text`, `output` and `error` each, and
+            more. A failed task raises nothing.
+        Raises:
+            APIError, RequirementsNotMetError: the request is refused; nothing runs.
+        """
+        files = {name: self._process_input_data(params.get(name)) for name in ("input", "grid")}
+        state = self._request("post", "/grids", data={**params, **files}).data
+        if wait:
+            for update in self.stream_grid(state["id"]):
+                on_update(update)
+                state = update
+        return AttributeDict(state)
+
+    def cancel_grid(self, grid_id: str) -> None:
+        """Cancel the tasks of a grid that have not ended. Raises: APIError, all have."""
+        self._request("post", f"/grids/{grid_id}/cancel")
+
+    def stream_grid(self, grid_id: str) -> Iterator[dict[str, Any]]:
+        """States of a grid until all of its tasks have ended; outlives lost connections.
+
+        Raises:
+            APIError: it is not there.
+        """
+        import requests
+
+        for _ in range(_RECONNECTS):
+            try:
+                path = f"/grids/{grid_id}/stream"
+                with self._request(
+                    "get", path, headers=_HEADERS, stream=True, timeout=60
+                ) as answer:
+                    if not answer.ok:
+                        raise APIError(answer.status_code, answer.reason, answer.text)
+                    for line in answer.iter_lines(chunk_size=None):
+                        state = json.loads(line)
+                        yield state
+                        if not (state["counts"]["waiting"] or state["counts"]["running"]):
+                            return
+            except (requests.RequestException, ValueError):  # cut off
+                pass
+            time.sleep(1)
 
     def upload_file(self, data: str | bytes, options: Any = None) -> AttributeDict:
         """Upload a file. Args, Raises: as the SDK's `upload_file`.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import InputError, OutputError, UnavailableError, WanError
+from .grid import combine
 from .params import App
 from .progress import Reporter
 
@@ -48,15 +50,93 @@ def run_remote(
         UnavailableError: the SDK is not installed.
     """
     client = _client(server)
+    with _explained(server):
+        values = {name: _value(client, app, name, text) for name, text in inputs.items()}
+        task = client.run({"app": f"infsh/{app.name}", "input": values}, wait=False)
+        ended = _follow(client, task["id"], reporter)
+        _download(_address(ended["output"][app.output]), out)
+    return RemoteResult(out, task["id"], ended["input"].get("seed"))
+
+
+@dataclass(frozen=True)
+class RemoteItem:
+    """What the server made of one combination."""
+
+    path: Path
+    """The video; not there if it failed."""
+    values: Mapping[str, Any]
+    """Of the listed parameters."""
+    task_id: str
+    seed: int | None
+    error: str
+    """Empty if it completed."""
+
+
+def run_remote_grid(
+    app: App,
+    inputs: Mapping[str, str],
+    axes: Mapping[str, Sequence[Any]],
+    server: str,
+    out: Path,
+    reporter: Reporter,
+) -> list[RemoteItem]:
+    """Run an app on a server with all combinations of several values, and fetch the videos.
+
+    Args: as `run_remote`, and
+        axes: values by parameter.
+        out: out-1.mp4, out-2.mp4 and so on are made of it.
+    Raises: as `run_remote`, unless a task fails.
+    """
+    client = _client(server)
+    with _explained(server):
+        values = {name: _value(client, app, name, text) for name, text in inputs.items()}
+        lists = {name: [_value(client, app, name, v) for v in axes[name]] for name in axes}
+        body = {"app": f"infsh/{app.name}", "input": values, "grid": lists}
+        started = client.grid(body, wait=False)
+        state = _follow_grid(client, started["id"], reporter)
+        items = []
+        for item, chosen in zip(state["items"], combine(axes), strict=True):
+            path, error = out_of(out, item["number"]), item["error"]
+            if item["output"]:
+                _download(_address(item["output"][app.output]), path)
+            else:
+                error = error or f"it was {item['status_text']}"
+            shown = {n: chosen[n] if _is_file(app, n) else v for n, v in item["values"].items()}
+            seed = client.get_task(item["task_id"]).data["input"].get("seed")
+            items.append(RemoteItem(path, shown, item["task_id"], seed, error))
+    return items
+
+
+def out_of(out: Path, number: int) -> Path:
+    """Where the video of a combination goes: out-1.mp4, out-2.mp4 and so on."""
+    return out.with_name(f"{out.stem}-{number}{out.suffix}")
+
+
+def _follow_grid(client: Any, grid_id: str, reporter: Reporter) -> dict[str, Any]:
+    """The last state of a grid."""
+    state: dict[str, Any] = {}
+    try:
+        reporter.start("run", _WHOLE)
+        for state in client.stream_grid(grid_id):
+            counts = state["counts"]
+            ended = counts["completed"] + counts["failed"] + counts["cancelled"]
+            reporter.status(f"{ended} of {len(state['items'])} ended")
+            reporter.update(round(state["progress"]))
+    except BaseException:
+        client.cancel_grid(grid_id)
+        raise
+    return state
+
+
+@contextmanager
+def _explained(server: str) -> Iterator[None]:
+    """What the SDK raises, as errors of this pack."""
     import requests
 
     from .client import APIError, RequirementsNotMetError
 
     try:
-        values = {name: _value(client, app, name, text) for name, text in inputs.items()}
-        task = client.run({"app": f"infsh/{app.name}", "input": values}, wait=False)
-        ended = _follow(client, task["id"], reporter)
-        _download(_address(ended["output"][app.output]), out)
+        yield
     except (APIError, RequirementsNotMetError) as error:
         raise RemoteError(
             what=f"{server} refuses the request.",
@@ -69,7 +149,6 @@ def run_remote(
             why="The video is made there.",
             fix="Start `python -m wan serve` or ComfyUI, and give the address it says, with /infsh.",
         ) from error
-    return RemoteResult(out, task["id"], ended["input"].get("seed"))
 
 
 def _client(server: str) -> Any:
@@ -97,8 +176,7 @@ def _client(server: str) -> Any:
 
 def _value(client: Any, app: App, name: str, text: str) -> Any:
     """What is sent for a parameter: a file is uploaded first."""
-    is_file = name in app.names and app[name].kind == "file"
-    if not is_file or text.startswith(("http://", "https://")):
+    if not _is_file(app, name) or text.startswith(("http://", "https://")):
         return text
     if not Path(text).is_file():
         raise InputError(
@@ -107,6 +185,10 @@ def _value(client: Any, app: App, name: str, text: str) -> Any:
             fix="Give the path of a file, or an http address.",
         )
     return client.upload_file(text).uri
+
+
+def _is_file(app: App, name: str) -> bool:
+    return name in app.names and app[name].kind == "file"
 
 
 def _follow(client: Any, task_id: str, reporter: Reporter) -> dict[str, Any]:

@@ -134,7 +134,9 @@ class JobRunner:
         if app not in self._kept:
             reporter.say("load the models")
             self._kept.clear()  # of two models one would not fit
+            reporter.holds(str(self._placement.device), [])
             self._kept[app] = open_models(self._models, self._placement, app)
+            reporter.holds(str(self._placement.device), [app])
         return self._kept[app]
 
     def _surroundings(self, model: WanModel, out: Path, clips: ClipKeeper | None) -> Surroundings:
@@ -175,6 +177,10 @@ class JobReporter:
     def note(self, text: str) -> None:
         """A line of the log."""
         self._send("log", text=text)
+
+    def holds(self, device: str, models: list[str]) -> None:
+        """Where this process computes, and of which apps it has the models."""
+        self._send("holds", device=device, models=models)
 
     def status(self, text: str) -> None:
         """What is happening now."""

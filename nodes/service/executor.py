@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import logging
+import platform
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ...wan.errors import Cancelled, WanError
 from ...wan.progress import Reporter, Silent
-from ...wan.service.executor import Job, Listener, Outcome
+from ...wan.service.executor import Job, Listener, Outcome, WorkerInfo
 from ...wan.service.problems import ApiError
 from ...wan.service.statuses import Status
 from .. import host_server
@@ -63,6 +64,9 @@ class ComfyExecutor:
             `submit` returned, and what is wrong fails the task.
     """
 
+    name = "comfyui"
+    dashboard = None
+
     def __init__(self, fill: Fill, is_slow: Callable[[Job], bool] = lambda _: False) -> None:
         self._fill = fill
         self._is_slow = is_slow
@@ -72,6 +76,7 @@ class ComfyExecutor:
         self._listener: Listener | None = None
         self._order: list[str] | None = None
         self._work: set[asyncio.Task] = set()
+        self._done = 0
 
     async def start(self, listener: Listener) -> None:
         """Ready to take jobs."""
@@ -117,6 +122,24 @@ class ComfyExecutor:
 
     async def forget(self, task_id: str) -> None:
         """Results stay where ComfyUI keeps them."""
+
+    async def workers(self) -> list[WorkerInfo]:
+        """ComfyUI runs one prompt at a time, which may be another's. It does not say what its
+        models are."""
+        from ..host_memory import placement
+
+        running = host_server.queue_state().running
+        ours = {run.prompt_id: run.job.task_id for run in self._runs.values()}
+        return [
+            WorkerInfo(
+                "comfyui",
+                platform.node(),
+                "busy" if running else "idle",
+                next((ours[prompt] for prompt in running if prompt in ours), None),
+                (str(placement().device),),
+                jobs_done=self._done,
+            )
+        ]
 
     async def close(self) -> None:
         """Stop what runs; nothing is told afterwards."""
@@ -255,6 +278,7 @@ class ComfyExecutor:
         run.is_ended = True
         host_server.stop_listening(run.client_id)
         await self._forget(run, keeps_result=outcome.status is Status.COMPLETED)
+        self._done += 1
         self._listener.ended(run.job.task_id, outcome)
         self._tell_queue()
 

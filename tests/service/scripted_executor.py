@@ -2,7 +2,7 @@
 
 import asyncio
 
-from wan_local.wan.service.executor import Outcome
+from wan_local.wan.service.executor import Outcome, WorkerInfo
 from wan_local.wan.service.statuses import Status
 
 
@@ -12,6 +12,9 @@ class ScriptedExecutor:
     Without a script a job writes a small video's bytes and completes.
     """
 
+    name = "scripted"
+    dashboard = "http://127.0.0.1:1/"
+
     def __init__(self, make_result):
         self.make_result = make_result
         self.script = None
@@ -20,6 +23,7 @@ class ScriptedExecutor:
         self.jobs, self.cancelled, self.forgotten = [], [], []
         self.waiting, self.running = [], None
         self.listener = self.worker = None
+        self.done = 0
 
     async def start(self, listener):
         self.listener = listener
@@ -50,6 +54,11 @@ class ScriptedExecutor:
     async def forget(self, task_id):
         self.forgotten.append(task_id)
 
+    async def workers(self):
+        busy = self.running[0].task_id if self.running else None
+        status = "busy" if busy else "idle"
+        return [WorkerInfo("one", "here", status, busy, ("cpu",), ("a model",), self.done)]
+
     async def close(self):
         self.is_closed = True
         tasks = [task for task in (self.worker, self.running and self.running[1]) if task]
@@ -73,6 +82,7 @@ class ScriptedExecutor:
                     raise
                 outcome = Outcome(Status.CANCELLED)
             self.running = None
+            self.done += 1
             self.listener.ended(job.task_id, outcome)
 
     async def run(self, job):

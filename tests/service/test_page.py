@@ -100,6 +100,76 @@ def test_snippets_hold_what_the_form_holds(page):
     assert "it'\\''s" in page.text_content("#curl")
 
 
+def compare(page, **lists):
+    """Give several values for parameters."""
+    for name, text in lists.items():
+        field = page.locator(".field", has=page.locator(f"[name={name}]"))
+        field.locator(".several").click()
+        page.fill(f"[data-several={name}]", text)
+
+
+def test_several_values_become_a_table_of_players(page):
+    page.set_input_files("[name=input_image]", str(ASSETS / "sample.png"))
+    fill(page, prompt="a ball", size="64x64", num_frames=5, num_inference_steps=2)
+    compare(page, seed="1, 2", shift="3, 5.5")
+    assert page.text_content("#run") == "Run 4 combinations"
+    page.click("#run")
+    page.wait_for_selector("#task .grid", timeout=SECONDS)
+    wait(page, "document.querySelectorAll('#task .grid video').length === 4")
+    said = page.eval_on_selector_all("figcaption", "all => all.map(f => f.textContent.trim())")
+    assert said == ["seed 1 shift 3", "seed 1 shift 5.5", "seed 2 shift 3", "seed 2 shift 5.5"]
+    links = page.eval_on_selector_all(".grid video", "all => new Set(all.map(v => v.src)).size")
+    assert links == 4
+    page.click("text=As one video")
+    wait(page, "document.querySelector('#task > div > video')?.readyState > 0")
+    size = page.evaluate("document.querySelector('#task > div > video').videoWidth")
+    assert size == 2 * page.evaluate("document.querySelector('.grid video').videoWidth")
+    first = page.text_content("#history li")
+    assert "4 combinations of seed x shift" in first and "completed" in first
+    page.click("#task .row button")  # play together
+    wait(page, "[...document.querySelectorAll('.grid video')].every(v => v.currentTime > 0)")
+
+
+def test_a_grid_that_runs_is_cancelled(page):
+    page.set_input_files("[name=input_image]", str(ASSETS / "sample.png"))
+    fill(page, prompt="long", **LONG)
+    compare(page, seed="1, 2")
+    page.click("#run")
+    page.wait_for_selector("#task .grid", timeout=SECONDS)
+    wait(page, "document.querySelector('#workers')?.textContent.includes('busy')")
+    page.click("#task .row button")
+    wait(page, "document.querySelector('#task strong').textContent.includes('cancelled')")
+    wait(page, "document.querySelector('#workers').textContent.includes('worker idle')")
+
+
+def test_wrong_values_of_a_grid_are_marked(page):
+    page.set_input_files("[name=input_image]", str(ASSETS / "sample.png"))
+    fill(page, prompt="a")
+    compare(page, seed="1, many")
+    page.click("#run")
+    page.wait_for_selector(".field.wrong")
+    said = page.text_content(".field.wrong .problem")
+    assert "many" in said and "(combination 2 of 2)" in said
+
+
+def test_choices_are_picked_and_snippets_tell_the_grid(page):
+    page.evaluate("document.getElementById('more').open = true")
+    field = page.locator(".field", has=page.locator("[name=sample_solver]"))
+    field.locator(".several").click()
+    page.select_option("[data-several=sample_solver]", ["unipc", "dpm++"])
+    field = page.locator(".field", has=page.locator("[name=cfg_star_switch]"))
+    field.locator(".several").click()
+    page.select_option("[data-several=cfg_star_switch]", ["true", "false"])
+    call = page.text_content("#python").partition("client.grid")[2].partition("\nprint")[0]
+    values = {}
+    exec(f"body = {call}", values)
+    grid = {"sample_solver": ["unipc", "dpm++"], "cfg_star_switch": [True, False]}
+    assert values["body"]["grid"] == {name: grid[name] for name in values["body"]["grid"]}
+    assert len(values["body"]["grid"]) == 2 and "/infsh/grids" in page.text_content("#curl")
+    field.locator(".several").click()  # one value again
+    assert page.text_content("#run") == "Run 2 combinations"
+
+
 def test_both_apps_have_a_form(page):
     page.click("#apps button:nth-child(2)")
     page.wait_for_selector("[name=driving_video]")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from .statuses import Status
 
@@ -39,6 +39,26 @@ class Outcome:
     """width, height, fps, frames, seconds, as far as known."""
     error: str = ""
     """What the user reads if it failed."""
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A place that runs one job at a time, as it is at the moment."""
+
+    id: str
+    """Stays the same while it lives."""
+    node: str
+    """Name of its machine."""
+    status: Literal["idle", "busy", "starting"] = "idle"
+    """Starting: its process comes up; loading models counts as busy."""
+    task_id: str | None = None
+    """What it runs; None: nothing, or what did not come through the service."""
+    devices: tuple[str, ...] = ()
+    """Where it computes, for example "cuda:0"."""
+    models: tuple[str, ...] = ()
+    """Names of what it holds in memory, for example of the apps whose models those are."""
+    jobs_done: int = 0
+    """Jobs that it brought to an end, whatever that was."""
 
 
 class Listener(Protocol):
@@ -109,4 +129,18 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Stop what runs and free everything; nothing is told afterwards."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """What an executor may have besides, for the view of the cluster and for metrics."""
+
+    name: str
+    """In one word: worker, comfyui, ray."""
+    dashboard: str | None
+    """Address of a page of its own, or None."""
+
+    async def workers(self) -> Sequence[WorkerInfo]:
+        """All of its workers."""
         ...

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import difflib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from ..errors import Problem, ValidationError
+from ..grid import combine
 from .files import FileStore
 from .guard import Guard
 from .links import Links
 from .problems import ApiError, FieldError
 from .records import File
 from .sniff import HEAD, UNKNOWN, media_kind, sniff
+from .texts import FILE_TEXTS, MAX_TEXT, decoded, text_problem
 
-MAX_TEXT = 100_000
-"""Characters of one text; every answer about a task repeats its texts."""
 _SHOWN = 300
 """Characters of a message, which repeats the wrong value."""
 _WARNINGS = 20
+_NUMBERS = 8
+"""Combinations that a message names."""
 _KINDS = {
     "input_image": "image",
     "end_frame": "image",
@@ -32,9 +31,6 @@ _KINDS = {
     "driving_video": "video",
 }
 """What the apps' files must be; a schema's contentMediaType says it for other apps."""
-_FILE_TEXTS = {"lora_file"}
-"""Texts that name a file, of the server's own or in the net."""
-_DATA_URI = re.compile(r"data:([^,]*),(.*)", re.DOTALL)
 
 Values = dict[str, Any]
 Warnings = list[dict[str, str]]
@@ -75,6 +71,16 @@ class _Reading:
             message = message[: _SHOWN - 3] + "..."
         self.errors[name] = FieldError(name, "invalid", message)
 
+    def joined(self, others: Iterable[_Reading]) -> _Reading:
+        """This and others of other names."""
+        whole = _Reading()
+        for part in (self, *others):
+            whole.values |= part.values
+            whole.errors |= part.errors
+            whole.data |= part.data
+            whole.uploads |= part.uploads
+        return whole
+
 
 class Inputs:
     """Turns what callers send into checked values.
@@ -109,22 +115,65 @@ class Inputs:
             ApiError: validation_error with one `FieldError` per wrong field; limit_exceeded or
                 out_of_space for a data URI that cannot be kept.
         """
-        if not isinstance(raw, Mapping) and raw is not None:
-            error = FieldError("input", "invalid", "input must be an object of parameters")
-            raise ApiError("validation_error", error.message, [error])
+        given = _given(raw)
+        reading = await self._reading(app, given, origin)
+        values = _complete(app, reading)
+        await self._keep_data(reading, values, key_id, {})
+        return values, _warnings(given, app.input_schema["properties"])
+
+    async def read_grid(
+        self,
+        app: InputApp,
+        raw: Any,
+        axes: Mapping[str, Sequence[Any]],
+        *,
+        origin: str = "",
+        key_id: str = "",
+    ) -> tuple[list[Values], Warnings]:
+        """Check all combinations of an input with listed values. Each file is looked at and kept
+        once, however many combinations share it.
+
+        Args: as `read`; `raw` without the names of `axes`, which are parameters of the app.
+        Returns:
+            Every parameter of each combination, as `read`; the last axis changes fastest.
+        Raises:
+            ApiError: as `read`; messages say which combinations are meant, unless all are.
+        """
+        given = _given(raw)
+        base = await self._reading(app, given, origin)
+        parts = {
+            name: [await self._reading(app, {name: value}, origin) for value in values]
+            for name, values in axes.items()
+        }
+        readings = [base.joined(chosen.values()) for chosen in combine(parts)]
+        found: list[Values] = []
+        refused: dict[tuple[str, str, str], list[int]] = {}
+        for number, reading in enumerate(readings, 1):
+            try:
+                found.append(_complete(app, reading))
+            except ApiError as error:
+                for wrong in error.errors:
+                    key = wrong.field, wrong.code, wrong.message
+                    refused.setdefault(key, []).append(number)
+        if refused:
+            raise _refusal(_of_combinations(refused, len(readings)))
+        kept: dict[int, File] = {}
+        for reading, values in zip(readings, found, strict=True):
+            await self._keep_data(reading, values, key_id, kept)
+        return found, _warnings(given, app.input_schema["properties"])
+
+    async def _reading(self, app: InputApp, given: Mapping[str, Any], origin: str) -> _Reading:
         known, reading = app.input_schema["properties"], _Reading()
-        given = {name: value for name, value in (raw or {}).items() if value is not None}
-        for name in filter(given.__contains__, known):
+        for name in known:
+            if given.get(name) is None:
+                continue
             if name in app.file_names():
                 await self._read_file(reading, name, given[name], known[name], origin)
             elif isinstance(given[name], str):
                 await self._read_text(reading, name, given[name])
             else:
                 reading.values[name] = given[name]
-        values = _validated(app, reading)
-        values |= {name: {"$file": file_id} for name, file_id in reading.uploads.items()}
-        await self._keep_data(reading, values, key_id)
-        return values, _warnings(given, known)
+        return reading
 
     async def _read_file(
         self, reading: _Reading, name: str, value: Any, schema: Mapping[str, Any], origin: str
@@ -137,7 +186,7 @@ class Inputs:
             return
         value, wanted = value.strip(), _wanted_kind(name, schema)
         if value.startswith("data:"):
-            data = await asyncio.to_thread(_decoded, value)
+            data = await asyncio.to_thread(decoded, value)
             if data is None:
                 reading.refuse(name, f"{name} is a data URI that cannot be decoded, or is empty.")
             elif _expect(reading, name, sniff(data[:HEAD]), wanted):
@@ -180,14 +229,14 @@ class Inputs:
             original = self._original(file)
             if original is not None:
                 text = original
-            elif name in _FILE_TEXTS:
+            elif name in FILE_TEXTS:
                 if file.content_type == "application/x-safetensors":
                     reading.values[name] = file.filename or file.id
                     reading.uploads[name] = file.id
                 else:
                     reading.refuse(name, f"{name}: {file.filename!r} is no safetensors file.")
                 return
-        problem = _text_problem(name, text)
+        problem = text_problem(name, text)
         if problem is not None:
             reading.refuse(name, f"{name} {problem}")
         else:
@@ -202,18 +251,21 @@ class Inputs:
         except OSError:
             return None
 
-    async def _keep_data(self, reading: _Reading, values: Values, key_id: str) -> None:
-        kept: list[File] = []
+    async def _keep_data(
+        self, reading: _Reading, values: Values, key_id: str, kept: dict[int, File]
+    ) -> None:
+        """Make files of data URIs; `kept` has those of the same bytes object, by its id."""
         for name, data in reading.data.items():
             try:
-                kept.append(await self._files.add_bytes(data, key_id=key_id))
+                if id(data) not in kept:
+                    kept[id(data)] = await self._files.add_bytes(data, key_id=key_id)
             except ApiError as error:
-                for file in kept:
+                for file in kept.values():
                     await self._files.delete(file)
                 message = f"{name}: {error.detail}"
                 wrong = FieldError(name, "invalid", message)
                 raise ApiError(error.code, message, [wrong]) from None
-            values[name] = {"$file": kept[-1].id}
+            values[name] = {"$file": kept[id(data)].id}
 
 
 def expect_kind(app: InputApp, name: str, file: File) -> None:
@@ -248,40 +300,31 @@ def _expect(reading: _Reading, name: str, content_type: str, wanted: str | None)
     return False
 
 
-def _decoded(uri: str) -> bytes | None:
-    """Bytes of a data URI; None if it is none or holds nothing."""
-    parts = _DATA_URI.fullmatch(uri)
-    if parts is None:
-        return None
-    try:
-        data = unquote_to_bytes(parts[2])
-        if parts[1].lower().endswith(";base64"):
-            data = base64.b64decode(b"".join(data.split()), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        return None
-    return data or None
+def _given(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, Mapping) and raw is not None:
+        error = FieldError("input", "invalid", "input must be an object of parameters")
+        raise ApiError("validation_error", error.message, [error])
+    return {name: value for name, value in (raw or {}).items() if value is not None}
 
 
-def _text_problem(name: str, text: str) -> str | None:
-    if len(text) > MAX_TEXT:
-        return f"has {len(text)} characters. At most {MAX_TEXT} are taken."
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        return "holds a null character or half a surrogate pair. Send it as valid Unicode text."
-    if name in _FILE_TEXTS and _is_path(text):
-        return (
-            f"is {text[:100]!r}. Paths on the server are never read: give the name of a file in its "
-            "folder, upload the file, or give a URL."
-        )
-    return None
+def _complete(app: InputApp, reading: _Reading) -> Values:
+    uploads = {name: {"$file": file_id} for name, file_id in reading.uploads.items()}
+    return {**_validated(app, reading), **uploads}
 
 
-def _is_path(text: str) -> bool:
-    """Whether it leaves the folder in which names are looked up."""
-    text = text.strip()
-    if text.lower().startswith(("http://", "https://")):
-        return False
-    parts = text.replace("\\", "/").split("/")
-    return (len(parts) > 1 and parts[0] in ("", "~")) or ".." in parts or ":" in parts[0]
+def _of_combinations(
+    refused: Mapping[tuple[str, str, str], Sequence[int]], count: int
+) -> list[FieldError]:
+    """What is wrong, each thing once, with the numbers of the combinations that it is about."""
+    errors = []
+    for (name, code, message), numbers in refused.items():
+        if len(numbers) < count:
+            shown = ", ".join(map(str, numbers[:_NUMBERS]))
+            more = ", ..." if len(numbers) > _NUMBERS else ""
+            plural = "s" if len(numbers) > 1 else ""
+            message = f"{message} (combination{plural} {shown}{more} of {count})"
+        errors.append(FieldError(name, code, message))
+    return errors
 
 
 def _validated(app: InputApp, reading: _Reading) -> Values:

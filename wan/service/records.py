@@ -1,4 +1,4 @@
-"""What the store keeps: tasks, their events and logs, files, webhook deliveries, sessions."""
+"""What the store keeps: tasks, grids, events and logs, files, webhook deliveries, sessions."""
 
 from __future__ import annotations
 
@@ -65,6 +65,24 @@ class Task:
     eta_seconds: float | None = None
     preview: str | None = None
     """Id of the file with the last preview picture."""
+
+
+@dataclass
+class Grid:
+    """One request that made a task for each combination of the values that it lists."""
+
+    app: str
+    """Namespace and name."""
+    axes: dict[str, list[Any]]
+    """Values by parameter in the order given, checked; files as in `Task.input`."""
+    items: list[dict[str, Any]]
+    """{task_id, values} of each combination; the last parameter changes fastest."""
+    key_id: str = ""
+    """Which API key asked for it."""
+    sheet: str | None = None
+    """Id of the file that shows all results beside each other, once somebody wanted it."""
+    id: str = field(default_factory=lambda: new_id("grid"))
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True)

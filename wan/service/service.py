@@ -8,9 +8,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from ..version import version
 from .catalog import Catalog
 from .executor import Executor
 from .files import FileStore
+from .grids import Grids
+from .grids.sheet import Sheets
 from .guard import Guard
 from .inputs import Inputs
 from .keys import Keys
@@ -19,11 +22,22 @@ from .openapi import document
 from .page import page_routes
 from .problems import ApiError
 from .render import Renderer
-from .routes import Door, TaskRoutes, app_routes, file_routes, session_routes
+from .routes import (
+    Door,
+    GridRoutes,
+    TaskRoutes,
+    app_routes,
+    file_routes,
+    session_routes,
+    watch_routes,
+)
 from .settings import Settings
-from .store import Store
+from .store import GridStore, Store
 from .store.database import Database
 from .tasks import TaskManager
+from .watch.cluster import Cluster
+from .watch.meter import Meter
+from .watch.metrics import Metrics
 from .webhooks import Webhooks
 
 log = logging.getLogger("wan_local")
@@ -54,7 +68,10 @@ class Service:
         guard = Guard(settings)
         self.files = FileStore(settings.data / "files", self.store, settings)
         inputs = Inputs(self.files, self.store, links, guard)
-        self._webhooks = Webhooks(self.store, guard, settings, keys.webhook_secret)
+        self.meter = Meter()
+        self._webhooks = Webhooks(
+            self.store, guard, settings, keys.webhook_secret, heard=self.meter.delivery
+        )
         renderer = Renderer(
             self.store, links, settings, lambda task_id: self.tasks.position(task_id)
         )
@@ -71,6 +88,14 @@ class Service:
             self._webhooks,
             renderer,
             jobs,
+            self.meter,
+        )
+        grid_store = GridStore(self._database)
+        sheets = Sheets(grid_store, self.store, self.files, jobs)
+        self.grids = Grids(settings, grid_store, self.tasks, catalog, inputs, renderer, sheets)
+        self._cluster = Cluster(executor, self.tasks, self.meter)
+        self._metrics = Metrics(
+            settings, self.store, self.tasks, self._cluster, self.meter, version()
         )
         self._door = Door(settings, keys)
         self._parts = (catalog, links, renderer)
@@ -92,7 +117,9 @@ class Service:
         return [
             *app_routes(door, catalog, self.tasks, renderer),
             *TaskRoutes(door, self.store, self.tasks, renderer).routes(),
+            *GridRoutes(door, self.grids, renderer).routes(),
             *file_routes(door, self.store, self.files, links, renderer),
+            *watch_routes(door, self._cluster, self._metrics),
             *session_routes(door, self.tasks.sessions),
             door.route("GET", "/openapi.json", openapi, is_open=True),
             *page_routes(prefix),
@@ -113,6 +140,7 @@ class Service:
             self._cleaner.cancel()
             with suppress(asyncio.CancelledError):
                 await self._cleaner
+        self.grids.close()
         await self.tasks.close()
         await self._webhooks.close()
         await self._database.close()
@@ -121,6 +149,7 @@ class Service:
         while True:
             try:
                 await self.tasks.clean_up()
+                await self.grids.clean_up()
             except Exception:
                 log.exception("Old tasks could not be deleted")
             await asyncio.sleep(_CLEAN_SECONDS)

@@ -23,6 +23,8 @@ class Settings:
     """Names or addresses in private networks that may be reached anyway."""
     max_queue: int = 100
     """Waiting tasks per key."""
+    max_grid: int = 64
+    """Tasks of one grid; never more than `max_queue`."""
     max_body: int = 10_000_000
     """Bytes of a JSON request."""
     max_upload: int = 4_000_000_000

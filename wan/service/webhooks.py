@@ -9,7 +9,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -77,6 +77,7 @@ class Webhooks:
         secret: signs, see `sign`; no API key is ever sent.
         schedule: seconds before each further attempt; after the last one it is given up.
         answer_seconds: how long a receiver may take.
+        heard: told of each attempt: delivered, failed (it is repeated) or given_up.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class Webhooks:
         *,
         schedule: Sequence[float] = SCHEDULE,
         answer_seconds: float = _ANSWER_SECONDS,
+        heard: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store, self._guard, self._settings, self._secret = store, guard, settings, secret
+        self._heard = heard
         self._schedule, self._answer_seconds = tuple(schedule), answer_seconds
         self._news = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -197,6 +200,7 @@ class Webhooks:
             delivery.attempts.append({"at": iso(at), **result})
             self._settle(delivery, result.get("status"))
             await self._store.save_delivery(delivery)
+            self._heard(_result(delivery))
         except Exception:
             log.exception("The webhook of %s could not be handled.", delivery.task_id)
             await asyncio.sleep(1)  # or it would be due again at once
@@ -243,3 +247,9 @@ class Webhooks:
             return {"error": f"no answer within {self._answer_seconds:g} seconds"}
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return {"error": f"not reached ({type(error).__name__})"}
+
+
+def _result(delivery: Delivery) -> str:
+    if delivery.delivered:
+        return "delivered"
+    return "given_up" if delivery.next_at is None else "failed"

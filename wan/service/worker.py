@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import WanError
-from .executor import Job, Listener, Outcome
+from .executor import Job, Listener, Outcome, WorkerInfo
 from .lines import LineProcess, exit_words
 from .problems import ApiError
 from .queue import FairQueue
@@ -35,6 +36,9 @@ class WorkerExecutor:
             missing.
     """
 
+    name = "worker"
+    dashboard = None
+
     def __init__(
         self,
         models: str,
@@ -51,6 +55,9 @@ class WorkerExecutor:
         self._cancelled: set[str] = set()
         self._news = asyncio.Event()
         self._process: LineProcess | None = None
+        self._devices, self._models = (device,), ()
+        self._is_ready = False
+        self._done = 0
         self._listener: Listener | None = None
         self._loop: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -95,6 +102,23 @@ class WorkerExecutor:
     async def forget(self, task_id: str) -> None:
         """Nothing is kept of ended jobs."""
 
+    async def workers(self) -> list[WorkerInfo]:
+        """The one process, also while it has not been started yet."""
+        status = "idle"
+        if self._running is not None:
+            status = "busy" if self._is_ready else "starting"
+        return [
+            WorkerInfo(
+                "worker",
+                platform.node(),
+                status,
+                self._running.task_id if self._running else None,
+                self._devices,
+                self._models if self.pid else (),
+                self._done,
+            )
+        ]
+
     async def close(self) -> None:
         """Stop everything at once."""
         if self._loop:
@@ -118,6 +142,7 @@ class WorkerExecutor:
                 text = f"The process that runs tasks cannot be used: {error}."
                 outcome = Outcome(Status.FAILED, error=text)
             self._running = None
+            self._done += 1
             self._queue.done(job.task_id)
             if self._killer:
                 self._killer.cancel()
@@ -127,6 +152,7 @@ class WorkerExecutor:
 
     async def _run(self, job: Job) -> Outcome:
         if self.pid is None:
+            self._is_ready, self._models = False, ()
             self._process = await LineProcess.begin(self._command, _NAME)
         process = self._process
         self._listener.status(job.task_id, Status.PREPARING)
@@ -145,6 +171,7 @@ class WorkerExecutor:
         async for message in process.messages():
             if message["task_id"] != job.task_id:
                 continue
+            self._is_ready = True
             if message["kind"] == "ended":
                 if message["is_broken"]:
                     await self._replace()
@@ -167,6 +194,8 @@ class WorkerExecutor:
             self._listener.progress(task_id, message["share"], message["stage"])
         elif kind == "log":
             self._listener.log(task_id, message["text"])
+        elif kind == "holds":
+            self._devices, self._models = (message["device"],), tuple(message["models"])
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._process:

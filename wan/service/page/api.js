@@ -19,13 +19,13 @@ export class Api {
     return made.uri;
   }
 
-  // States of a task until it ends; a lost connection is taken up again.
-  async *follow(id, signal) {
+  // States of what has a stream until it ends; a lost connection is taken up again.
+  async *follow(path, signal) {
     for (;;) {
       try {
-        for await (const update of this.#lines(`/tasks/${id}/stream`, signal)) {
+        for await (const update of this.#lines(`${path}/stream`, signal)) {
           yield update;
-          if (update.status >= 10) return;
+          if (isOver(update)) return;
         }
       } catch (error) {
         if (error.name === "AbortError" || error.status) throw error;
@@ -63,6 +63,12 @@ export class Api {
     if (!answer.ok) throw await refusal(answer);
     return (await answer.json()).data;
   }
+}
+
+// A grid is over when all of its tasks are.
+function isOver(update) {
+  const { counts } = update;
+  return counts ? !(counts.waiting || counts.running) : update.status >= 10;
 }
 
 async function refusal(answer) {

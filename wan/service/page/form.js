@@ -29,6 +29,16 @@ export class Form {
     return values;
   }
 
+  // Lists of the fields for which several values are given.
+  grid() {
+    const lists = {};
+    for (const [name, field] of this.#fields) {
+      const list = field.list();
+      if (list?.length) lists[name] = list;
+    }
+    return lists;
+  }
+
   // The same for snippets: files by their names.
   described() {
     const values = {};
@@ -62,10 +72,22 @@ function makeField(name, schema, isRequired, changed) {
   control.input.id = label.htmlFor;
   control.input.name = name;
   control.input.addEventListener("input", changed);
-  box.append(label, control.element, help, problem);
+  const several = isFile(schema) ? null : severalControl(name, schema, changed);
+  const head = document.createElement("div");
+  head.className = "head";
+  head.append(label);
+  if (several) {
+    head.append(several.toggle);
+    several.toggle.addEventListener("click", () => {
+      control.element.hidden = several.isOn();
+      changed();
+    });
+  }
+  box.append(head, control.element, ...(several ? [several.element] : []), help, problem);
   return {
     box,
-    read: control.read,
+    read: () => (several?.isOn() ? undefined : control.read()),
+    list: () => (several?.isOn() ? several.read() : undefined),
     showProblem(text) {
       problem.textContent = text;
       box.classList.toggle("wrong", Boolean(text));
@@ -97,6 +119,45 @@ function plainControl(schema) {
     return isNumber ? Number(input.value) : input.value;
   };
   return { element: input, input, read };
+}
+
+// Several values in place of one: typed with commas, texts one a line, choices picked.
+function severalControl(name, schema, changed) {
+  const toggle = document.createElement("button");
+  toggle.type = "button";
+  toggle.className = "several";
+  toggle.textContent = "compare values";
+  toggle.setAttribute("aria-pressed", "false");
+  const options = schema.type === "boolean" ? ["true", "false"] : schema.enum;
+  const element = document.createElement(options ? "select" : isLong(schema) ? "textarea" : "input");
+  if (options) {
+    element.multiple = true;
+    element.size = Math.min(options.length, 6);
+    for (const value of options) element.add(new Option(value === "" ? "(none)" : value, value));
+  } else {
+    element.placeholder = isLong(schema) ? "one a line" : "separated by commas, such as 3, 5, 8";
+  }
+  element.hidden = true;
+  element.dataset.several = name;
+  element.setAttribute("aria-label", `several values of ${name}`);
+  element.addEventListener("input", changed);
+  const isOn = () => toggle.getAttribute("aria-pressed") === "true";
+  toggle.addEventListener("click", () => {
+    toggle.setAttribute("aria-pressed", String(!isOn()));
+    element.hidden = !isOn();
+  });
+  const texts = () => {
+    if (options) return [...element.selectedOptions].map((option) => option.value);
+    return element.value.split(isLong(schema) ? "\n" : ",").map((text) => text.trim()).filter(Boolean);
+  };
+  return { toggle, element, isOn, read: () => texts().map((text) => typed(text, schema)) };
+}
+
+// What is no number stays a text: the service says what is wrong with it.
+function typed(text, schema) {
+  if (schema.type === "boolean") return text === "true";
+  const isNumber = schema.type === "integer" || schema.type === "number";
+  return isNumber && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
 const isLong = (schema) => schema.type === "string" && /prompt|text/i.test(schema.description ?? "");

@@ -2,7 +2,9 @@
 import { Api } from "./api.js";
 import { Form } from "./form.js";
 import { curlSnippet, pythonSnippet } from "./snippets.js";
-import { showTask, historyLine } from "./task.js";
+import { GridView } from "./grid.js";
+import { gridLine, historyLine, showTask } from "./task.js";
+import { watchWorkers } from "./workers.js";
 
 const find = (id) => document.getElementById(id);
 const api = new Api(new URL(".", location.href).href.replace(/\/$/, ""));
@@ -31,6 +33,7 @@ async function connect() {
   find("apps").replaceChildren(...buttons);
   if (state.apps.length) await open(state.apps[0]);
   await showHistory();
+  await lookAtWorkers();
 }
 
 async function open(app) {
@@ -43,16 +46,23 @@ async function open(app) {
   }
   state.form = new Form(state.app.version.input_schema, find("fields"), find("more-fields"));
   find("more").hidden = !find("more-fields").children.length;
-  state.form.onChange = showSnippets;
+  state.form.onChange = showChange;
   find("run").disabled = false;
+  showChange();
+}
+
+function showChange() {
+  const lists = Object.values(state.form.grid());
+  const count = lists.reduce((product, list) => product * list.length, 1);
+  find("run").textContent = lists.length ? `Run ${count} combination${count === 1 ? "" : "s"}` : "Run";
   showSnippets();
 }
 
 function showSnippets() {
   const name = `${state.app.namespace}/${state.app.name}`;
-  const input = state.form.described();
-  find("curl").textContent = curlSnippet(api.base, name, input);
-  find("python").textContent = pythonSnippet(api.base, name, input);
+  const [input, grid] = [state.form.described(), state.form.grid()];
+  find("curl").textContent = curlSnippet(api.base, name, input, grid);
+  find("python").textContent = pythonSnippet(api.base, name, input, grid);
 }
 
 async function submit(event) {
@@ -63,8 +73,9 @@ async function submit(event) {
   try {
     const input = await state.form.values((file) => api.upload(file));
     const app = `${state.app.namespace}/${state.app.name}`;
-    const task = await api.post("/apps/run", { app, input });
-    follow(task.id);
+    const grid = state.form.grid();
+    if (Object.keys(grid).length) followGrid((await api.post("/grids", { app, input, grid })).id);
+    else follow((await api.post("/apps/run", { app, input })).id);
     await showHistory();
   } catch (error) {
     state.form.showProblems(error.fields ?? []);
@@ -75,27 +86,58 @@ async function submit(event) {
 }
 
 async function follow(id) {
-  state.following?.abort();
-  const stop = (state.following = new AbortController());
   const actions = {
     cancel: () => api.post(`/tasks/${id}/cancel`, {}).catch((error) => say(error.message)),
     retry: async () => follow((await api.post(`/tasks/${id}/retry`, {})).id),
   };
+  await watch(`/tasks/${id}`, (update) => showTask(find("task"), update, actions));
+}
+
+async function followGrid(id) {
+  let view;
+  const actions = {
+    cancel: () => api.post(`/grids/${id}/cancel`, {}).catch((error) => say(error.message)),
+    sheet: async () => {
+      try {
+        view.showSheet((await api.get(`/grids/${id}/sheet`)).uri);
+      } catch (error) {
+        say(error.message);
+      }
+    },
+  };
+  await watch(`/grids/${id}`, (update) => {
+    view ??= new GridView(find("task"), update);
+    view.show(update, actions);
+  });
+}
+
+async function watch(path, show) {
+  state.following?.abort();
+  const stop = (state.following = new AbortController());
   try {
-    for await (const update of api.follow(id, stop.signal)) {
-      showTask(find("task"), update, actions);
-    }
-    await showHistory();
+    for await (const update of api.follow(path, stop.signal)) show(update);
+    await Promise.all([showHistory(), lookAtWorkers()]);
   } catch (error) {
     if (error.name !== "AbortError") say(error.message);
   }
 }
 
 async function showHistory() {
-  const { items } = await api.post("/tasks/list", { limit: 20 });
-  find("history").replaceChildren(...items.map((task) => historyLine(task, () => follow(task.id))));
+  const tasks = (await api.post("/tasks/list", { limit: 40 })).items;
+  const grids = (await api.get("/grids?limit=10")).items;
+  // The tasks of a grid are shown with it.
+  const inside = new Set(grids.flatMap((grid) => grid.items.map((item) => item.task_id)));
+  const entries = [
+    ...tasks
+      .filter((task) => !inside.has(task.id))
+      .map((task) => [task.created_at, historyLine(task, () => follow(task.id))]),
+    ...grids.map((grid) => [grid.created_at, gridLine(grid, () => followGrid(grid.id))]),
+  ];
+  entries.sort(([one], [other]) => other.localeCompare(one));
+  find("history").replaceChildren(...entries.slice(0, 20).map(([, element]) => element));
 }
 
+const lookAtWorkers = watchWorkers(find("workers"), api);
 find("form").addEventListener("submit", submit);
 find("key").addEventListener("change", connect);
 find("key").value = localStorage.getItem("wan_local_key") ?? "";

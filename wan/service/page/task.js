@@ -1,10 +1,12 @@
 // One task as people see it: progress, preview, result, what it said.
+import { bar, button, duration, line } from "./parts.js";
+
 const COMPLETED = 10;
 
 export function showTask(place, task, actions) {
   const parts = [line("strong", `${task.app ?? ""} ${task.status_text}`)];
   const isOver = task.status >= COMPLETED;
-  if (!isOver) parts.push(bar(task), line("div", words(task), "quiet"));
+  if (!isOver) parts.push(bar(task.progress), line("div", words(task), "quiet"));
   if (task.preview && !isOver) parts.push(picture(task.preview));
   if (task.error) parts.push(line("div", task.error, "problem"));
   if (task.status === COMPLETED) parts.push(...results(task.output));
@@ -22,6 +24,16 @@ export function historyLine(task, open) {
   return item;
 }
 
+export function gridLine(grid, open) {
+  const item = document.createElement("li");
+  const when = new Date(grid.created_at).toLocaleString();
+  const names = Object.keys(grid.grid).join(" x ");
+  item.append(button("Show", open));
+  item.append(line("span", `${grid.app} ${grid.status_text}`));
+  item.append(line("div", `${grid.items.length} combinations of ${names}, ${when}`, "quiet"));
+  return item;
+}
+
 function words(task) {
   const said = [];
   if (task.queue_position) said.push(`number ${task.queue_position} in the queue`);
@@ -29,10 +41,6 @@ function words(task) {
   said.push(`${Math.round(task.progress ?? 0)} %`);
   if (task.eta_seconds) said.push(`about ${duration(task.eta_seconds)} left`);
   return said.join(", ");
-}
-
-function duration(seconds) {
-  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
 
 function results(output) {
@@ -51,31 +59,9 @@ function results(output) {
     });
 }
 
-function bar(task) {
-  const element = document.createElement("progress");
-  element.max = 100;
-  element.value = task.progress ?? 0;
-  return element;
-}
-
 function picture(uri) {
   const element = document.createElement("img");
   element.src = uri;
   element.alt = "preview";
-  return element;
-}
-
-function line(tag, text, kind = "") {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  element.className = kind;
-  return element;
-}
-
-function button(text, action) {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.textContent = text;
-  element.addEventListener("click", action);
   return element;
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from typing import Any
 
@@ -13,9 +12,7 @@ from ..catalog import Catalog
 from ..problems import ApiError
 from ..render import Renderer
 from ..tasks import RunRequest, TaskManager
-from .base import KEY_ID, Door, Reply, list_query, origin_of
-
-_LONGEST_KEY = 255
+from .base import KEY_ID, Door, Reply, idempotency, list_query, origin_of
 
 
 def app_routes(
@@ -31,7 +28,7 @@ def app_routes(
             wanted,
             origin=origin_of(request),
             key_id=request[KEY_ID],
-            idempotency=_idempotency(request, body),
+            idempotency=idempotency(request, body),
         )
         return Reply(renderer.result(task), messages=messages)
 
@@ -78,13 +75,3 @@ def app_routes(
         door.route("GET", "/apps/{namespace}/{name}", by_name),
         door.route("GET", "/apps/{app_id}/versions/{version_id}", version),
     ]
-
-
-def _idempotency(request: web.Request, body: Any) -> tuple[str, str] | None:
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if not key:
-        return None
-    if len(key) > _LONGEST_KEY:
-        raise ApiError("invalid_request", f"Idempotency-Key is longer than {_LONGEST_KEY}.")
-    text = json.dumps(body, sort_keys=True)
-    return key, hashlib.sha256(text.encode()).hexdigest()

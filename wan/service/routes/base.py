@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +25,7 @@ Handler = Callable[[web.Request], Awaitable[Answer]]
 # aiohttp warns of plain texts from 3.14 on, and knows nothing else before.
 KEY_ID: Any = web.RequestKey("key_id", str) if hasattr(web, "RequestKey") else "key_id"
 _CHUNK = 1 << 16
+_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Door:
 
     def __init__(self, settings: Settings, keys: Keys) -> None:
         self.settings, self._keys = settings, keys
+        self._streams: Counter[str] = Counter()
 
     def route(
         self, method: str, path: str, handler: Handler, *, is_open: bool = False
@@ -71,6 +76,22 @@ class Door:
 
         enter.__doc__ = handler.__doc__
         return web.route(method, self.settings.prefix + path, enter)
+
+    @contextmanager
+    def open_stream(self, request: web.Request) -> Iterator[None]:
+        """Count a stream as open. Raises: ApiError rate_limited, the key has too many."""
+        key_id, most = request[KEY_ID], self.settings.max_streams
+        if self._streams[key_id] >= most:
+            raise ApiError(
+                "rate_limited",
+                f"{most} streams are open, the most for one key. Close some.",
+                headers={"Retry-After": "10"},
+            )
+        self._streams[key_id] += 1
+        try:
+            yield
+        finally:
+            self._streams[key_id] -= 1
 
     async def body(self, request: web.Request) -> Any:
         """The JSON body; an empty one is None.
@@ -99,6 +120,23 @@ class Door:
 def origin_of(request: web.Request) -> str:
     """Scheme and host as the caller spelled them."""
     return f"{request.scheme}://{request.host}"
+
+
+def idempotency(request: web.Request, body: Any, route: str = "") -> tuple[str, str] | None:
+    """The request's Idempotency-Key and a hash of what was asked for, or None.
+
+    Args:
+        route: tells apart what takes the same bodies.
+    Raises:
+        ApiError: invalid_request.
+    """
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if not key:
+        return None
+    if len(key) > _LONGEST_KEY:
+        raise ApiError("invalid_request", f"Idempotency-Key is longer than {_LONGEST_KEY}.")
+    text = route + json.dumps(body, sort_keys=True)
+    return key, hashlib.sha256(text.encode()).hexdigest()
 
 
 def list_query(body: Any) -> ListQuery:

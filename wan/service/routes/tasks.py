@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +23,6 @@ class TaskRoutes:
 
     def __init__(self, door: Door, store: Store, tasks: TaskManager, renderer: Renderer) -> None:
         self._door, self._store, self._tasks, self._renderer = door, store, tasks, renderer
-        self._streams: Counter[str] = Counter()
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -61,18 +59,8 @@ class TaskRoutes:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Follow a task until it ends."""
-        key_id, most = request[KEY_ID], self._door.settings.max_streams
-        if self._streams[key_id] >= most:
-            raise ApiError(
-                "rate_limited",
-                f"{most} streams are open, the most for one key. Close some.",
-                headers={"Retry-After": "10"},
-            )
-        self._streams[key_id] += 1
-        try:
+        with self._door.open_stream(request):
             return await send_stream(request, self._tasks.follow(_id(request), origin_of(request)))
-        finally:
-            self._streams[key_id] -= 1
 
     async def logs(self, request: web.Request) -> dict[str, Any]:
         """What a task said."""

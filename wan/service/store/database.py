@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE TABLE IF NOT EXISTS idempotency (
     key_id TEXT, key TEXT, body_hash TEXT, task_id TEXT, created_at TEXT,
     PRIMARY KEY (key_id, key));
+CREATE TABLE IF NOT EXISTS grids (
+    id TEXT PRIMARY KEY, app TEXT, key_id TEXT, created_at TEXT, document TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS grids_created ON grids (created_at, id);
 CREATE TABLE IF NOT EXISTS timings (
     number INTEGER PRIMARY KEY, app TEXT, name TEXT, size REAL, seconds REAL);
 """

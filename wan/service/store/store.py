@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..records import Delivery, Event, File, LogLine, Session, Task, iso, now
+from ..records import Delivery, Event, File, LogLine, Session, Task, iso
 from ..statuses import ENDS
 from .database import Database
 from .documents import from_document, to_document
 from .listing import ListQuery, Page, make_page, make_statement
+from .rows import add_event, idempotent, link, put_delivery, put_task
 
 R = TypeVar("R")
 _MOST_LOGS = 2000
@@ -65,18 +66,18 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> str:
             if idempotency is not None:
-                found = _idempotent(connection, *idempotency[:2])
+                found = idempotent(connection, *idempotency[:2])
                 if found is not None:
                     return found["task_id"]
                 connection.execute(
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
                     (*idempotency, task.id, iso(task.created_at)),
                 )
-            _put_task(connection, task)
+            put_task(connection, task)
             for event in events:
-                _add_event(connection, event)
+                add_event(connection, event)
             for file_id, role in links:
-                _link(connection, task.id, file_id, role)
+                link(connection, task.id, file_id, role)
             return task.id
 
         return await self._database.run(work)
@@ -98,13 +99,13 @@ class Store:
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            _put_task(connection, task)
+            put_task(connection, task)
             if event is not None:
-                _add_event(connection, event)
+                add_event(connection, event)
             if delivery is not None:
-                _put_delivery(connection, delivery)
+                put_delivery(connection, delivery)
             for file_id, role in links:
-                _link(connection, task.id, file_id, role)
+                link(connection, task.id, file_id, role)
 
         await self._database.run(work)
 
@@ -115,6 +116,12 @@ class Store:
     async def tasks(self, query: ListQuery = _NO_QUERY) -> Page[Task]:
         """A page of tasks."""
         return await self._page(Task, "tasks", _TASK_COLUMNS, query)
+
+    async def some_tasks(self, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Those of the tasks that are there, by id."""
+        wanted = list(task_ids)
+        sql = f"SELECT document FROM tasks WHERE id IN ({', '.join('?' * len(wanted))})"
+        return {task.id: task for task in await self._many(Task, sql, *wanted)}
 
     async def open_tasks(self) -> list[Task]:
         """All that have not ended, oldest first."""
@@ -169,7 +176,7 @@ class Store:
 
     async def idempotent(self, key_id: str, key: str) -> tuple[str, str] | None:
         """(hash of the body, task id) that an idempotency key was used with, or None."""
-        row = await self._database.run(lambda c: _idempotent(c, key_id, key))
+        row = await self._database.run(lambda c: idempotent(c, key_id, key))
         return None if row is None else (row["body_hash"], row["task_id"])
 
     # Files
@@ -241,7 +248,7 @@ class Store:
 
     async def link(self, task_id: str, file_id: str, role: str) -> None:
         """Say that a file belongs to a task: input, output or preview."""
-        await self._database.run(lambda c: _link(c, task_id, file_id, role))
+        await self._database.run(lambda c: link(c, task_id, file_id, role))
 
     async def use_upload(self, file_id: str) -> bool:
         """Mark an upload link as used; False if it was before, or if there is no such file."""
@@ -260,11 +267,19 @@ class Store:
         """Declared files whose link expired before then (Unix seconds)."""
         return await self._many(File, "SELECT document FROM files WHERE upload_expires < ?", time)
 
+    async def stored(self) -> tuple[int, int]:
+        """Number and bytes of the files that are there."""
+        [row] = await self._rows(
+            "SELECT count(*), coalesce(sum(json_extract(document, '$.size')), 0) FROM files "
+            "WHERE json_extract(document, '$.path') != ''"
+        )
+        return row[0], row[1]
+
     # Deliveries
 
     async def save_delivery(self, delivery: Delivery) -> None:
         """Keep a new or changed delivery."""
-        await self._database.run(lambda c: _put_delivery(c, delivery))
+        await self._database.run(lambda c: put_delivery(c, delivery))
 
     async def due_deliveries(self, at: datetime) -> list[Delivery]:
         """Those that should be tried by then, oldest first."""
@@ -340,44 +355,3 @@ class Store:
         statement = make_statement(table, columns, query)
         rows = await self._rows(statement.sql, *statement.values)
         return make_page(rows, query, statement, lambda text: from_document(kind, text))
-
-
-def _put_task(connection: sqlite3.Connection, task: Task) -> None:
-    task.updated_at = now()
-    connection.execute(
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-        "status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
-        (
-            task.id,
-            task.app,
-            int(task.status),
-            task.key_id,
-            task.session_id,
-            iso(task.created_at),
-            iso(task.updated_at),
-            to_document(task),
-        ),
-    )
-
-
-def _add_event(connection: sqlite3.Connection, event: Event) -> None:
-    values = (event.task_id, to_document(event))
-    connection.execute("INSERT INTO events (task_id, document) VALUES (?, ?)", values)
-
-
-def _put_delivery(connection: sqlite3.Connection, delivery: Delivery) -> None:
-    connection.execute(
-        "INSERT INTO deliveries VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-        "next_at = excluded.next_at, document = excluded.document",
-        (delivery.id, delivery.task_id, iso(delivery.next_at), to_document(delivery)),
-    )
-
-
-def _link(connection: sqlite3.Connection, task_id: str, file_id: str, role: str) -> None:
-    values = (task_id, file_id, role)
-    connection.execute("INSERT OR IGNORE INTO task_files VALUES (?, ?, ?)", values)
-
-
-def _idempotent(connection: sqlite3.Connection, key_id: str, key: str) -> sqlite3.Row | None:
-    sql = "SELECT body_hash, task_id FROM idempotency WHERE key_id = ? AND key = ?"
-    return connection.execute(sql, (key_id, key)).fetchone()

@@ -18,6 +18,7 @@ from ..records import Event, File, Task
 from ..render import Renderer
 from ..statuses import Status
 from ..store import Store
+from ..watch.meter import Meter
 from ..webhooks import Webhooks
 from .estimate import work_size
 
@@ -35,9 +36,11 @@ class Endings:
         renderer: Renderer,
         catalog: Catalog,
         jobs: Path,
+        meter: Meter,
     ) -> None:
         self._store, self._files, self._webhooks = store, files, webhooks
         self._renderer, self._catalog, self._jobs = renderer, catalog, jobs
+        self._meter = meter
 
     async def end(self, task: Task, outcome: Outcome, seconds: float = 0.0) -> None:
         """Save how a task ended. Changes `task` only when that is on the disk.
@@ -65,6 +68,7 @@ class Endings:
         event = Event(task.id, task.status)
         await self._store.save_task(task, event=event, delivery=delivery, links=links)
         vars(seen).update(vars(task))
+        self._meter.finished(seen, seconds)
         self._webhooks.wake()
         if task.status is Status.COMPLETED and seconds > 0:
             await self._store.add_timing(task.app, "", work_size(task.input), seconds)

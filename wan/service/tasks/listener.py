@@ -14,6 +14,7 @@ from ..executor import Outcome
 from ..records import Event, LogLine
 from ..statuses import Status
 from ..store import Store
+from ..watch.meter import Meter
 from .estimate import seconds_left, work_size
 from .live import LiveTask
 
@@ -32,10 +33,11 @@ class LoopListener:
         live: tasks under way, by id.
         store: keeps statuses and log lines.
         end: called in the loop when a task has ended.
+        meter: counts what is heard.
     """
 
-    def __init__(self, live: dict[str, LiveTask], store: Store, end: End) -> None:
-        self._live, self._store, self._end = live, store, end
+    def __init__(self, live: dict[str, LiveTask], store: Store, end: End, meter: Meter) -> None:
+        self._live, self._store, self._end, self._meter = live, store, end, meter
         self._loop = asyncio.get_running_loop()
         self._timings: dict[str, list[tuple[str, float, float]]] = {}
         self._waiting: asyncio.Queue[Callable[[], Awaitable[Any]]] = asyncio.Queue()
@@ -97,6 +99,7 @@ class LoopListener:
         if task.status <= Status.QUEUED:
             live.began = time.monotonic()
             task.attempts += 1
+            self._meter.begun(task)
             if task_id in self.order:
                 self.order.remove(task_id)
         task.status = status
@@ -112,6 +115,7 @@ class LoopListener:
         task = live.task
         task.progress = max(task.progress, min(_ALMOST, 100 * share))
         task.stage = stage
+        self._meter.stage(task, stage)
         task.eta_seconds = self.estimate(live)
         live.changed()
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..catalog import Catalog, CatalogApp
+from ..catalog import Catalog
 from ..executor import Executor, Outcome
 from ..files import FileStore
 from ..files.intake import check_space
 from ..guard import Guard
 from ..inputs import Inputs
 from ..problems import ApiError
-from ..records import Event, Task, iso, now
+from ..records import Task, iso, now
 from ..render import Renderer, log_line
 from ..settings import Settings
 from ..statuses import Status
 from ..store import Store
+from ..watch.meter import Meter
 from ..webhooks import Webhooks
 from .ending import Endings
 from .listener import LoopListener
@@ -31,8 +32,10 @@ from .live import LiveTask
 from .request import RunRequest
 from .sessions import Sessions
 from .starting import Starter, is_file
+from .taking import Taker
 
 log = logging.getLogger("wan_local")
+T = TypeVar("T")
 
 MAX_DRAWN_SEED = 2**31 - 1
 """As the rest of the pack draws them: small enough to be typed in again."""
@@ -58,24 +61,26 @@ class TaskManager:
         webhooks: Webhooks,
         renderer: Renderer,
         jobs: Path,
+        meter: Meter,
     ) -> None:
         self._settings, self._store, self._executor = settings, store, executor
         self._catalog, self._files, self._inputs = catalog, files, inputs
         self._guard, self._webhooks, self._renderer = guard, webhooks, renderer
-        self._jobs = jobs
+        self._jobs, self._meter = jobs, meter
         self._live: dict[str, LiveTask] = {}
-        self._endings = Endings(store, files, webhooks, renderer, catalog, jobs)
+        self._endings = Endings(store, files, webhooks, renderer, catalog, jobs, meter)
         self._starter = Starter(settings, store, executor, catalog, files, guard, jobs, self._end)
         self._listener: LoopListener | None = None
+        self.taker = Taker(settings, store, executor, self._starter, self._live)
         self.sessions = Sessions(store)
 
     async def start(self) -> None:
         """Take up what an earlier process left, in the order in which it came."""
-        self._listener = LoopListener(self._live, self._store, self._end)
+        self._listener = LoopListener(self._live, self._store, self._end, self._meter)
         await self._executor.start(self._listener)
         before: LiveTask | None = None
         for task in await self._store.open_tasks():
-            if await self._starter.adopt(self._add_live(task)):
+            if await self._starter.adopt(self.taker.add_live(task)):
                 continue
             del self._live[task.id]
             if task.cancel_asked:
@@ -85,7 +90,7 @@ class TaskManager:
             else:
                 task.status = Status.RECEIVED
                 task.progress, task.stage = 0.0, ""
-                live = self._add_live(task)
+                live = self.taker.add_live(task)
                 is_immediate = self._starter.is_immediate(task)
                 self._starter.begin_later(live, before if is_immediate else None)
                 before = live if is_immediate else before
@@ -98,6 +103,10 @@ class TaskManager:
         if self._listener:
             await self._listener.close()
         await self._executor.close()
+
+    def open_tasks(self) -> list[Task]:
+        """All that have not ended."""
+        return [live.task for live in self._live.values()]
 
     def position(self, task_id: str) -> int:
         """Place in the queue, from 1; 0 if it does not wait there."""
@@ -123,12 +132,12 @@ class TaskManager:
             ApiError: whatever is wrong with the request, or with this machine.
         """
         app = self._catalog.find(request.app)
-        earlier = await self._repeated(key_id, idempotency)
+        earlier = await self.earlier(key_id, idempotency)
         if earlier is not None:
-            return earlier, []
-        self._expect_room(key_id)
-        await asyncio.to_thread(check_space, self._jobs, 0, self._settings)
-        values, warnings = await self._read(app, request, origin, key_id)
+            return await self.get(earlier), []
+        await self.expect_room(key_id)
+        reading = self._inputs.read(app, request.input, origin=origin, key_id=key_id)
+        values, warnings = await self.checked(request, reading)
         session = await self.sessions.for_run(
             request.session, app.full_name, request.session_timeout, key_id
         )
@@ -146,7 +155,7 @@ class TaskManager:
             key_id=key_id,
             origin=origin,
         )
-        await self._take(task, idempotency)
+        await self.taker.take(task, idempotency)
         return self._current(task), [*request.warnings, *warnings]
 
     async def retry(self, task_id: str, *, origin: str, key_id: str) -> Task:
@@ -157,7 +166,7 @@ class TaskManager:
                 "invalid_transition", f"{old.id} has not ended: it is {old.status.text}."
             )
         app = self._catalog.find(old.app)
-        self._expect_room(key_id)
+        self.taker.expect_room(key_id)
         for name, value in old.input.items():
             if is_file(value):
                 file = await self._store.file(value["$file"])
@@ -171,7 +180,7 @@ class TaskManager:
             key_id=key_id,
             origin=origin,
         )
-        await self._take(task, None)
+        await self.taker.take(task, None)
         return self._current(task)
 
     async def get(self, task_id: str) -> Task:
@@ -181,6 +190,63 @@ class TaskManager:
         if task is None:
             raise ApiError("not_found", f"There is no task {task_id[:100]!r}.")
         return task
+
+    async def earlier(self, key_id: str, idempotency: tuple[str, str] | None) -> str | None:
+        """The id of what the same request made before, or None.
+
+        Raises:
+            ApiError: conflict; its key came with another body.
+        """
+        found = await self._store.idempotent(key_id, idempotency[0]) if idempotency else None
+        if found is None:
+            return None
+        if found[0] != idempotency[1]:
+            raise ApiError("conflict", "This Idempotency-Key was used with another body.")
+        return found[1]
+
+    async def expect_room(self, key_id: str, many: int = 1) -> None:
+        """Raises:
+        ApiError: rate_limited, out_of_space; so many more tasks cannot be taken now.
+        """
+        self.taker.expect_room(key_id, many)
+        await asyncio.to_thread(check_space, self._jobs, 0, self._settings)
+
+    async def checked(self, request: RunRequest, reading: Awaitable[T]) -> T:
+        """What `reading` gives; what is wrong with input and webhook is raised together."""
+        wrong: list[Any] = []
+        try:
+            if request.webhook:
+                await self._webhooks.check(request.webhook)
+        except ApiError as error:
+            wrong = error.errors
+        try:
+            found = await reading
+        except ApiError as error:
+            if error.code != "validation_error" or not wrong:
+                raise
+            wrong = [*error.errors, *wrong]
+        if wrong:
+            detail = "; ".join(error.message.rstrip(".") for error in wrong)
+            raise ApiError("validation_error", detail, wrong)
+        return found
+
+    async def some(self, task_ids: Sequence[str]) -> dict[str, Task]:
+        """Those of the tasks that are there, as they are now, by id."""
+        found = {i: self._live[i].task for i in task_ids if i in self._live}
+        return found | await self._store.some_tasks(i for i in task_ids if i not in found)
+
+    @contextmanager
+    def watch(self, task_ids: Iterable[str]) -> Iterator[asyncio.Event]:
+        """An event that each change of one of the tasks sets."""
+        watcher = asyncio.Event()
+        lives = [self._live[i] for i in task_ids if i in self._live]
+        for live in lives:
+            live.watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            for live in lives:
+                live.watchers.discard(watcher)
 
     async def cancel(self, task_id: str) -> Task:
         """Ask a task to stop. One that completes all the same stays completed.
@@ -258,9 +324,7 @@ class TaskManager:
         if live is None:
             yield await self._renderer.task(await self.get(task_id), origin)
             return
-        watcher = asyncio.Event()
-        live.watchers.add(watcher)
-        try:
+        with self.watch([task_id]) as watcher:
             while not live.ended.is_set():
                 watcher.clear()
                 task.eta_seconds = self._listener.estimate(live)
@@ -273,8 +337,6 @@ class TaskManager:
                 if not live.ended.is_set():
                     await asyncio.sleep(_COALESCE)
             yield await self._renderer.task(task, origin)
-        finally:
-            live.watchers.discard(watcher)
 
     async def clean_up(self) -> None:
         """Delete what is older than the settings want, and what was never uploaded."""
@@ -291,82 +353,9 @@ class TaskManager:
             state["updated_at"] = iso(now())
         return state
 
-    async def _read(
-        self, app: CatalogApp, request: RunRequest, origin: str, key_id: str
-    ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-        """Checked values and warnings; what is wrong with input and webhook is raised together."""
-        wrong: list[Any] = []
-        try:
-            if request.webhook:
-                await self._webhooks.check(request.webhook)
-        except ApiError as error:
-            wrong = error.errors
-        try:
-            found = await self._inputs.read(app, request.input, origin=origin, key_id=key_id)
-        except ApiError as error:
-            if error.code != "validation_error" or not wrong:
-                raise
-            wrong = [*error.errors, *wrong]
-        if wrong:
-            detail = "; ".join(error.message.rstrip(".") for error in wrong)
-            raise ApiError("validation_error", detail, wrong)
-        return found
-
-    async def _repeated(self, key_id: str, idempotency: tuple[str, str] | None) -> Task | None:
-        if idempotency is None:
-            return None
-        found = await self._store.idempotent(key_id, idempotency[0])
-        if found is None:
-            return None
-        if found[0] != idempotency[1]:
-            raise ApiError("conflict", "This Idempotency-Key was used with another body.")
-        return await self.get(found[1])
-
-    def _expect_room(self, key_id: str) -> None:
-        waiting = sum(
-            live.task.key_id == key_id and live.task.status <= Status.QUEUED
-            for live in self._live.values()
-        )
-        if waiting >= self._settings.max_queue:
-            raise ApiError(
-                "rate_limited",
-                f"{waiting} tasks wait already, the most for one key. Try again later.",
-                headers={"Retry-After": "30"},
-            )
-
-    async def _take(self, task: Task, idempotency: tuple[str, str] | None) -> None:
-        """Keep a new task and begin it; a refusal of the executor is one of the request."""
-        links = [(v["$file"], "input") for v in task.input.values() if is_file(v)]
-        full_key = (task.key_id, *idempotency) if idempotency else None
-        live = self._add_live(task)
-        try:
-            received = Event(task.id, Status.RECEIVED)
-            kept = await self._store.add_task(task, [received], full_key, links)
-        except BaseException:
-            del self._live[task.id]
-            raise
-        if kept != task.id:  # the same request came twice at once
-            del self._live[task.id]
-            task.id = kept
-            return
-        if not self._starter.is_immediate(task):
-            self._starter.begin_later(live)
-            return
-        try:
-            await self._starter.submit(live)
-        except ApiError:
-            del self._live[task.id]
-            live.ended.set()
-            await self._store.delete_task(task.id)
-            raise
-
     def _current(self, task: Task) -> Task:
         live = self._live.get(task.id)
         return live.task if live else task
-
-    def _add_live(self, task: Task) -> LiveTask:
-        live = self._live[task.id] = LiveTask(task)
-        return live
 
     async def _end(self, live: LiveTask, outcome: Outcome) -> None:
         if live.ended.is_set():

@@ -10,15 +10,14 @@ from typing import Any
 
 from ..catalog import Catalog, CatalogApp
 from ..executor import Executor, Job, Outcome
-from ..fetch import fetch
 from ..files import FileStore
 from ..guard import Guard
-from ..inputs import expect_kind
 from ..problems import ApiError
 from ..records import Event, Task, iso, now
 from ..settings import Settings
 from ..statuses import Status
 from ..store import Store
+from .fetching import Fetches
 from .live import LiveTask
 
 log = logging.getLogger("wan_local")
@@ -43,8 +42,9 @@ class Starter:
         jobs: Path,
         end: Callable[[LiveTask, Outcome], Awaitable[None]],
     ) -> None:
-        self._settings, self._store, self._executor = settings, store, executor
-        self._catalog, self._files, self._guard = catalog, files, guard
+        self._store, self._executor = store, executor
+        self._catalog, self._files = catalog, files
+        self._fetches = Fetches(files, guard, settings)
         self._jobs, self._end = jobs, end
 
     def is_immediate(self, task: Task) -> bool:
@@ -87,12 +87,7 @@ class Starter:
             await self._end(live, Outcome(Status.FAILED, error=text))
 
     async def _fetch(self, app: CatalogApp, task: Task, name: str, url: str) -> None:
-        file = await fetch(url, self._files, self._guard, self._settings, task.key_id)
-        try:
-            expect_kind(app, name, file)
-        except ApiError:
-            await self._files.delete(file)
-            raise
+        file = await self._fetches.get(app, name, url, task.key_id)
         task.input[name] = {"$file": file.id}
         await self._store.save_task(task, links=[(file.id, "input")])
 
