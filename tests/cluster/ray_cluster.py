@@ -20,7 +20,6 @@ SMALL_NODE = {
     "num_cpus": 1,
     "num_gpus": 0,
     "object_store_memory": 80 * 2**20,
-    "node_ip_address": "127.0.0.1",
 }
 
 
