@@ -20,17 +20,18 @@ SMALL_NODE = {
     "num_cpus": 1,
     "num_gpus": 0,
     "object_store_memory": 80 * 2**20,
-    "node_ip_address": "127.0.0.1",
 }
 
 
 class Nodes:
     """Nodes of one CPU each; the head has none, so that it runs no worker."""
 
-    def __init__(self, count):
+    def __init__(self, count, port=0, **config):
         from ray.cluster_utils import Cluster
 
-        head = {**SMALL_NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": QUICK}
+        config = {**QUICK, **config}
+        head = {**SMALL_NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": config}
+        head |= {"gcs_server_port": port} if port else {}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = []
         for _ in range(count):

@@ -248,3 +248,26 @@ def test_the_host_gets_a_copy_a_new_id_and_a_socket_that_never_raises(server):
         assert told.orders[-1] == [f"task_{number:032}" for number in range(2)]
 
     play(scene)
+
+
+def test_the_one_worker_runs_what_the_host_runs(server, monkeypatch):
+    monkeypatch.setattr(host_server, "interrupt_current_processing", lambda _: None)
+
+    async def scene(executor, told):
+        [idle] = await executor.workers()
+        assert (idle.id, idle.status, idle.task_id, idle.jobs_done) == ("comfyui", "idle", None, 0)
+        assert idle.devices == ("cpu",) and executor.name == "comfyui"
+        await executor.submit(job())
+        assert (await executor.workers())[0].status == "idle"  # it waits
+        server.prompt_queue.take()
+        [busy] = await executor.workers()
+        assert (busy.status, busy.task_id) == ("busy", TASK)
+        await executor.cancel(TASK)
+        server.prompt_queue.finish("execution_interrupted")
+        await server.tell("executing", node=None, prompt_id=server.bodies[0]["prompt_id"])
+        await until(lambda: told.ends)
+        server.prompt_queue.currently_running[0] = (9, "of-somebody-else", {}, {}, [])
+        [other] = await executor.workers()
+        assert (other.status, other.task_id, other.jobs_done) == ("busy", None, 1)
+
+    play(scene)

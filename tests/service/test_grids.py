@@ -271,6 +271,7 @@ def test_a_deleted_task_leaves_its_place(service):
     found = service.data("GET", f"/grids/{grid['id']}")
     assert [item["status"] for item in found["items"]] == [0, 10]
     assert found["items"][0]["values"] == {"seed": 1} and found["status"] == 10
+    assert found["progress"] == 100 and found["grid"] == {"seed": [1, 2]}
 
 
 def test_old_grids_go_with_their_tasks(service):

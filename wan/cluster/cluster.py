@@ -61,7 +61,7 @@ class Cluster:
                 **more,
             )
         except Exception as error:
-            raise _no_connection(options.address, error) from error
+            raise no_connection(options.address, str(error)) from error
         gpus = options.gpus
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
@@ -216,8 +216,14 @@ def missing_ray() -> UnavailableError:
     )
 
 
-def _no_connection(address: str, error: Exception) -> WanError:
-    text = " ".join(str(error).split())
+def no_connection(address: str, reason: str) -> WanError:
+    """The error where a cluster cannot be joined.
+
+    Args:
+        address: of `--address`.
+        reason: what Ray says.
+    """
+    text = " ".join(reason.split())
     if "ersion mismatch" in text:
         return UnavailableError(
             what=f"The cluster at {address} is of another version ({text[:300]}).",

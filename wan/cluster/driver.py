@@ -21,9 +21,10 @@ from typing import Any
 
 from ..child import Channel, end_with_server
 from ..errors import WanError
-from .cluster import Cluster
+from .cluster import Cluster, no_connection
 from .options import ClusterOptions
 
+_CONNECT_SECONDS = 60.0
 _POLL = 20.0
 """Seconds that a worker is asked to wait for news."""
 _SILENCE = 10.0
@@ -198,12 +199,16 @@ def run_driver(text: str) -> int:
     options = ClusterOptions.from_text(text)
 
     async def work() -> None:
-        cluster = await asyncio.to_thread(Cluster.connect, options)
-        await Driver(cluster, channel).run()
+        connecting = asyncio.ensure_future(asyncio.to_thread(Cluster.connect, options))
+        done, _ = await asyncio.wait([connecting], timeout=_CONNECT_SECONDS)
+        try:
+            if not done:
+                reason = f"no answer within {_CONNECT_SECONDS:g} s"
+                raise no_connection(options.address, reason)
+            await Driver(connecting.result(), channel).run()
+        except WanError as error:
+            channel.tell({"kind": "failed", "what": error.what, "why": error.why, "fix": error.fix})
+            os._exit(2)  # not waiting for a thread that waits for the cluster
 
-    try:
-        asyncio.run(work())
-    except WanError as error:
-        channel.tell({"kind": "failed", "what": error.what, "why": error.why, "fix": error.fix})
-        return 2
+    asyncio.run(work())
     return 0

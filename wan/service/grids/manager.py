@@ -201,7 +201,7 @@ class Grids:
         self._tasks.taker.expect_room(grid.key_id, len(tasks))  # others may have come meanwhile
         try:
             return await self._tasks.taker.take_all(tasks, keep, grid.id)
-        except ApiError:
+        except Exception:
             await self._store.delete(grid.id)
             raise
 

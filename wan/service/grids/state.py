@@ -30,8 +30,11 @@ def grid_state(grid: Grid, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         _item(number, item, tasks.get(item["task_id"])) for number, item in enumerate(grid.items, 1)
     ]
     statuses = [Status(item["status"]) for item in items]
+    shares = [
+        item["progress"] if Status.UNKNOWN < status < Status.COMPLETED else 100.0
+        for item, status in zip(items, statuses, strict=True)
+    ]
     status = _status(statuses)
-    shares = [100.0 if Status(i["status"]).is_terminal else i["progress"] for i in items]
     times = [task["updated_at"] for task in tasks.values()]
     return {
         "id": grid.id,

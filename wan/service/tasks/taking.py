@@ -102,7 +102,7 @@ class Taker:
                     await self._starter.submit(live)
                 else:
                     self._starter.begin_later(live)
-        except ApiError:
+        except Exception:
             await self._undo(lives)
             raise
         return kept

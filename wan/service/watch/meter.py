@@ -34,7 +34,9 @@ class Meter:
         self.clock = clock or StepClock()
 
     def begun(self, task: Task) -> None:
-        """A task left the queue."""
+        """A task left the queue; what it waits before another attempt is not counted."""
+        if task.attempts > 1:
+            return
         since = max(task.created_at, task.run_at or task.created_at)
         self.waiting[task.app].add(max(0.0, (now() - since).total_seconds()))
 

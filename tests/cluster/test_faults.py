@@ -1,0 +1,129 @@
+"""Workers, nodes, the server and the head are killed while jobs run."""
+
+import logging
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed")
+from faults import (
+    ANIMATE,
+    CANCELLED,
+    COMPLETED,
+    DANCE,
+    FAILED,
+    I2V,
+    PICTURE,
+    RUNS,
+    Caller,
+    expected,
+    statuses,
+)
+from ray_cluster import RayServe
+
+log = logging.getLogger(__name__)
+POINTS = int(os.environ.get("WAN_LOCAL_KILL_POINTS", "6"))
+LONG = {"num_inference_steps": 100, "num_frames": 81, "size": "160x160"}
+
+
+@pytest.fixture
+def serve(nodes, tmp_path):
+    started = []
+
+    def start(*more):
+        started.append(RayServe(tmp_path / "data", nodes.address, *more))
+        return started[-1], Caller(started[-1])
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def kill_worker(nodes):
+    for _, process in nodes.workers():
+        process.kill()
+        return
+
+
+def test_a_dead_worker_costs_an_attempt_and_its_clips_stay(nodes, serve, tmp_path):
+    server, call = serve("--workers", "1")
+    task_id = call.run(ANIMATE, DANCE)
+    storage = Path(server.data) / "storage"
+    end = time.monotonic() + 90
+    while len(list(storage.glob("*/jobs/*/1/clips/*/clip-*.safetensors"))) < 2:
+        assert time.monotonic() < end, call.task(task_id)
+        time.sleep(0.02)
+    kill_worker(nodes)
+    task = call.end(task_id)
+    assert task["status"] == COMPLETED, task["error"]
+    logs = [line["content"] for line in task["logs"]]
+    assert any(line.startswith("attempt 2 of 2: the worker on node ") for line in logs), logs
+    assert any("clips are there from a run that was interrupted" in line for line in logs), logs
+    events = statuses(task)
+    assert events.count(2) == 2 and events.count(COMPLETED) == 1 and task["attempts"] == 2
+    assert np.array_equal(call.frames(task), expected(ANIMATE, DANCE, tmp_path / "alone"))
+
+
+def test_out_of_attempts_a_job_fails_and_says_why(nodes, serve):
+    _, call = serve("--workers", "1", "--retries", "0")
+    task_id = call.i2v(1, **LONG)
+    assert call.until(task_id, 7)["status"] == 7
+    kill_worker(nodes)
+    task = call.end(task_id)
+    assert task["status"] == FAILED and "the worker on node" in task["error"]
+    assert call.end(call.i2v(2))["status"] == COMPLETED
+
+
+def test_a_cancel_reaches_a_running_job(serve):
+    _, call = serve("--workers", "1")
+    task_id = call.i2v(1, **LONG)
+    assert call.until(task_id, 7)["status"] == 7
+    call.data("POST", f"/tasks/{task_id}/cancel")
+    assert call.end(task_id, seconds=2)["status"] == CANCELLED
+
+
+def test_nothing_is_lost_doubled_or_wrong(nodes, serve, tmp_path):
+    """Kills at random points: a worker, a node, or the server."""
+    chance = random.Random(3)
+    server, call = serve("--workers", "2", "--retries", str(POINTS))
+    seeds, count = {}, 0
+    for point in range(POINTS):
+        for _ in range(chance.randint(1, 2)):
+            count += 1
+            seeds[call.i2v(count)] = count
+        first = next(iter(seeds)) if point == 0 else None
+        if first:
+            call.until(first, 7)
+        time.sleep(chance.uniform(0.0, 3.0))
+        kind = ("worker", "server", "node")[point % 3]
+        if kind == "worker":
+            kill_worker(nodes)
+        elif kind == "server":
+            server.kill()
+            server.start()
+        else:
+            busy = [node for node, _ in nodes.workers()]
+            nodes.kill_node(busy[0] if busy else nodes.nodes[0])
+            nodes.add()
+    ends = {task_id: call.end(task_id, seconds=240) for task_id in seeds}
+    lost = [t["error"] for t in ends.values() if t["status"] != COMPLETED]
+    doubled = [i for i, t in ends.items() if statuses(t).count(COMPLETED) != 1]
+    wrong = []
+    for task_id, seed in seeds.items():
+        values = {**RUNS, "input_image": PICTURE, "seed": seed}
+        right = expected(I2V, values, tmp_path / f"alone{seed}")
+        if not np.array_equal(call.frames(ends[task_id]), right):
+            wrong.append(seed)
+    attempts = [t["attempts"] for t in ends.values()]
+    log.info("%d kills, %d jobs, attempts %s", POINTS, len(seeds), attempts)
+    assert (lost, doubled, wrong) == ([], [], [])
+    assert max(attempts) > 1
+    # What is saved is gone from the storage.
+    end = time.monotonic() + 10
+    while list((Path(server.data) / "storage").glob("*/jobs/*")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
