@@ -92,6 +92,7 @@ def test_the_seconds_of_a_step_are_those_of_the_task_that_runs(service):
     go_on.set()
     service.wait(task["id"])
     assert service.data("GET", "/cluster")["workers"][0]["seconds_per_step"] is None
+    assert service.service.meter.clock.seconds(task["id"]) is None  # nothing is kept of it
 
 
 @pytest.mark.parametrize(
