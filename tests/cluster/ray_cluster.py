@@ -26,15 +26,19 @@ SMALL_NODE = {
 class Nodes:
     """Nodes of one CPU each; the head has none, so that it runs no worker."""
 
-    def __init__(self, count, port=0, **config):
+    def __init__(self, count):
+        self.count, self.old = count, []
+        self.start()
+
+    def start(self, port=0):
+        """Begin a cluster."""
         from ray.cluster_utils import Cluster
 
-        config = {**QUICK, **config}
-        head = {**SMALL_NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": config}
+        head = {**SMALL_NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": QUICK}
         head |= {"gcs_server_port": port} if port else {}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = []
-        for _ in range(count):
+        for _ in range(self.count):
             self.add()
 
     @property
@@ -55,6 +59,12 @@ class Nodes:
             check_alive=False, allow_graceful=False, wait=True
         )
 
+    def restart(self):
+        """A new head at the old one's address, with new nodes."""
+        port = int(self.address.rpartition(":")[2])
+        self.old.append(self.cluster)
+        self.start(port)
+
     def workers(self):
         """(node, psutil process) of each worker of a service."""
         import psutil
@@ -69,7 +79,8 @@ class Nodes:
         return found
 
     def close(self):
-        self.cluster.shutdown()
+        for cluster in (*self.old, self.cluster):
+            cluster.shutdown()
 
 
 class RayServe(ServeProcess):

@@ -40,6 +40,7 @@ def refusal(data, *more, models=None, **environment):
         ("--gpus-per-job", "1"),
         ("--cpus-per-job", "1"),
         ("--retries", "1"),
+        ("--idle-minutes", "5"),
     ],
 )
 def test_cluster_options_need_the_cluster(tmp_path, capsys, option, value):
@@ -57,6 +58,7 @@ def test_cluster_options_need_the_cluster(tmp_path, capsys, option, value):
         ("--gpus-per-job", "1.5"),
         ("--gpus-per-job", "nan"),
         ("--cpus-per-job", "-1"),
+        ("--idle-minutes", "0"),
     ],
 )
 def test_numbers_out_of_range(tmp_path, capsys, option, value):

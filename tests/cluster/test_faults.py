@@ -43,20 +43,32 @@ def serve(nodes, tmp_path):
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def one_worker(nodes, tmp_path_factory):
+    """A server with one worker, for several tests."""
+    server = RayServe(tmp_path_factory.mktemp("one"), nodes.address, "--workers", "1")
+    yield server, Caller(server)
+    server.stop()
+
+
+def until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def kill_worker(nodes):
     for _, process in nodes.workers():
         process.kill()
         return
 
 
-def test_a_dead_worker_costs_an_attempt_and_its_clips_stay(nodes, serve, tmp_path):
-    server, call = serve("--workers", "1")
+def test_a_dead_worker_costs_an_attempt_and_its_clips_stay(nodes, one_worker, tmp_path):
+    server, call = one_worker
     task_id = call.run(ANIMATE, DANCE)
     storage = Path(server.data) / "storage"
-    end = time.monotonic() + 90
-    while len(list(storage.glob("*/jobs/*/1/clips/*/clip-*.safetensors"))) < 2:
-        assert time.monotonic() < end, call.task(task_id)
-        time.sleep(0.02)
+    until(lambda: len(list(storage.glob("*/jobs/*/1/clips/*/clip-*.safetensors"))) >= 2)
     kill_worker(nodes)
     task = call.end(task_id)
     assert task["status"] == COMPLETED, task["error"]
@@ -68,18 +80,19 @@ def test_a_dead_worker_costs_an_attempt_and_its_clips_stay(nodes, serve, tmp_pat
     assert np.array_equal(call.frames(task), expected(ANIMATE, DANCE, tmp_path / "alone"))
 
 
-def test_out_of_attempts_a_job_fails_and_says_why(nodes, serve):
-    _, call = serve("--workers", "1", "--retries", "0")
+def test_out_of_attempts_a_job_fails_and_says_why(nodes, one_worker):
+    _, call = one_worker
     task_id = call.i2v(1, **LONG)
-    assert call.until(task_id, 7)["status"] == 7
-    kill_worker(nodes)
+    for attempt in (1, 2):
+        until(lambda n=attempt: (t := call.task(task_id))["attempts"] == n and t["status"] == 7)
+        kill_worker(nodes)
     task = call.end(task_id)
-    assert task["status"] == FAILED and "the worker on node" in task["error"]
+    assert task["status"] == FAILED and "the worker on node" in task["error"], task
     assert call.end(call.i2v(2))["status"] == COMPLETED
 
 
-def test_a_cancel_reaches_a_running_job(serve):
-    _, call = serve("--workers", "1")
+def test_a_cancel_reaches_a_running_job(one_worker):
+    _, call = one_worker
     task_id = call.i2v(1, **LONG)
     assert call.until(task_id, 7)["status"] == 7
     call.data("POST", f"/tasks/{task_id}/cancel")
@@ -123,7 +136,14 @@ def test_nothing_is_lost_doubled_or_wrong(nodes, serve, tmp_path):
     assert (lost, doubled, wrong) == ([], [], [])
     assert max(attempts) > 1
     # What is saved is gone from the storage.
-    end = time.monotonic() + 10
-    while list((Path(server.data) / "storage").glob("*/jobs/*")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: not list((Path(server.data) / "storage").glob("*/jobs/*")))
+
+
+def test_workers_end_when_their_server_does_not_come_back(nodes, serve):
+    server, call = serve("--workers", "1", "--idle-minutes", "0.05")
+    assert call.end(call.i2v(1))["status"] == COMPLETED
+    before = {process.pid for _, process in nodes.workers()}
+    time.sleep(4)  # longer than it may be idle without a server
+    assert {process.pid for _, process in nodes.workers()} == before != set()
+    server.kill()
+    until(lambda: not nodes.workers())

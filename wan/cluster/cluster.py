@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ log = logging.getLogger("wan_local")
 _OBJECT_BYTES = 100_000_000
 """Of Ray's object store, which nothing of ours uses; in a cluster of our own."""
 _INSPECT_SECONDS = 120.0
+_KNOCK_SECONDS = 5.0
 _CALLS = 64
 """At the same time to one worker; none of them computes."""
 
@@ -47,6 +49,7 @@ class Cluster:
         except ImportError as error:
             raise missing_ray() from error
         Storage.open(options.storage).check()
+        _expect_answer(options.address)
         more: dict[str, Any] = {}
         if options.address == "local":
             more = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
@@ -55,7 +58,7 @@ class Cluster:
                 address=options.address,
                 namespace=options.namespace,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 # Workers find the pack where it lies here.
                 runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
                 **more,
@@ -205,6 +208,17 @@ class Cluster:
             why="A worker runs on one node.",
             fix="Use a smaller --gpus-per-job or --cpus-per-job, or add a node that is big enough.",
         )
+
+
+def _expect_answer(address: str) -> None:
+    """Knock at the head's door: Ray itself would try for a minute. Raises: UnavailableError."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+    except OSError as error:
+        raise no_connection(address, str(error)) from error
 
 
 def missing_ray() -> UnavailableError:

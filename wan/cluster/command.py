@@ -7,9 +7,17 @@ import secrets
 from pathlib import Path
 
 from ..errors import InputError
-from .options import ClusterOptions
+from .options import IDLE_SECONDS, ClusterOptions
 
-_ONLY_RAY = ("address", "storage", "workers", "gpus_per_job", "cpus_per_job", "retries")
+_ONLY_RAY = (
+    "address",
+    "storage",
+    "workers",
+    "gpus_per_job",
+    "cpus_per_job",
+    "retries",
+    "idle_minutes",
+)
 _ID_FILE = "cluster-id"
 
 
@@ -45,6 +53,12 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--retries", type=int, help="how often a job is tried again whose worker died (default 1)"
     )
+    group.add_argument(
+        "--idle-minutes",
+        type=float,
+        help="a worker that runs nothing ends itself after so long without a server (default "
+        f"{IDLE_SECONDS / 60:g})",
+    )
 
 
 def check_cluster_options(options: argparse.Namespace) -> None:
@@ -70,6 +84,8 @@ def check_cluster_options(options: argparse.Namespace) -> None:
     gpus, cpus = options.gpus_per_job, options.cpus_per_job
     if gpus is not None and (not gpus >= 0 or (gpus > 1 and gpus % 1)):
         raise _out_of_range("gpus-per-job", gpus, "0, a share below 1, or a whole number")
+    if options.idle_minutes is not None and not options.idle_minutes > 0:
+        raise _out_of_range("idle-minutes", options.idle_minutes, "a number above 0")
     if cpus is not None and not cpus >= 0:
         raise _out_of_range("cpus-per-job", cpus, "0 or more")
 
@@ -96,6 +112,7 @@ def cluster_options(options: argparse.Namespace, data: Path, models: str) -> Clu
         offload=options.offload,
         gpus=options.gpus_per_job,
         cpus=1.0 if options.cpus_per_job is None else options.cpus_per_job,
+        idle_seconds=IDLE_SECONDS if options.idle_minutes is None else 60 * options.idle_minutes,
     )
 
 

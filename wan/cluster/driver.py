@@ -26,7 +26,7 @@ from .options import ClusterOptions
 
 _CONNECT_SECONDS = 60.0
 _POLL = 20.0
-"""Seconds that a worker is asked to wait for news."""
+"""Seconds that a worker is asked to wait for news, at most."""
 _SILENCE = 10.0
 """Seconds without an answer of the head after which the cluster counts as out of reach."""
 _LOOK = 0.5
@@ -41,10 +41,12 @@ class Driver:
     Args:
         cluster: connected.
         channel: to the server.
+        idle_seconds: after which a worker that hears nothing ends; it is asked more often.
     """
 
-    def __init__(self, cluster: Cluster, channel: Channel) -> None:
+    def __init__(self, cluster: Cluster, channel: Channel, idle_seconds: float) -> None:
         self._cluster, self._channel = cluster, channel
+        self._poll = min(_POLL, idle_seconds / 3)
         self._workers: dict[str, Any] = {}
         self._starting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,7 +146,7 @@ class Driver:
         worker, after = self._workers[name], 0
         while True:
             try:
-                found = await _answer(worker.news.remote(after, _POLL))
+                found = await _answer(worker.news.remote(after, self._poll))
             except Exception as error:
                 if self._cluster.is_death(error):
                     self._workers.pop(name, None)
@@ -205,7 +207,7 @@ def run_driver(text: str) -> int:
             if not done:
                 reason = f"no answer within {_CONNECT_SECONDS:g} s"
                 raise no_connection(options.address, reason)
-            await Driver(connecting.result(), channel).run()
+            await Driver(connecting.result(), channel, options.idle_seconds).run()
         except WanError as error:
             channel.tell({"kind": "failed", "what": error.what, "why": error.why, "fix": error.fix})
             os._exit(2)  # not waiting for a thread that waits for the cluster
