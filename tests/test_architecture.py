@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ["load", "encode", "preprocess", "sample", "decode", "upsample", "save", "service"]
 # Above all rooms: they may import any of them.
 ROOF = {"animate", "app", "cli.py", "terminal.py", "__main__.py", "tiny", "serve.py", "worker.py"}
-ROOF |= {"client.py", "remote.py", "inventory", "miniatures.py"}
+ROOF |= {"rank.py", "client.py", "remote.py", "inventory", "miniatures.py"}
 HOST = {
     "comfy",
     "comfy_api",

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     tiny.set_defaults(command=_make_tiny)
     _add_models(commands)
     _add_serve(commands)
+    _add_rank(commands)
     return parser
 
 
@@ -75,6 +76,21 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     except ImportError:  # aiohttp is not installed, and nobody but these commands needs it
         return
     add_serve(commands)
+
+
+def _add_rank(commands: argparse._SubParsersAction) -> None:
+    # No help: rank 0 alone starts it.
+    rank = commands.add_parser("rank")
+    for name in ("--rank", "--ranks", "--port"):
+        rank.add_argument(name, type=int, required=True)
+    rank.add_argument("--device", required=True)
+    rank.set_defaults(command=_be_rank)
+
+
+def _be_rank(options: argparse.Namespace) -> int:
+    from .rank import run_rank
+
+    return run_rank(options.rank, options.ranks, options.port, options.device)
 
 
 def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
@@ -121,10 +137,17 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         "by block, for the least memory",
     )
     parser.add_argument(
+        "--ranks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let N processes compute one video together, each on a GPU of its own (default 1)",
+    )
+    parser.add_argument(
         "--server",
         metavar="URL",
-        help="let a server run it, for example http://127.0.0.1:8600/infsh; --models and --device "
-        "are then the server's matter",
+        help="let a server run it, for example http://127.0.0.1:8600/infsh; --models, --device and "
+        "--ranks are then the server's matter",
     )
     parser.set_defaults(command=_run, app=app)
 
@@ -190,7 +213,7 @@ def _run(options: argparse.Namespace) -> int:
     from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
 
     offload = offload_of(values, options.offload)
-    placement = open_device(options.device, offload)
+    placement = open_device(options.device, offload, options.ranks)
     model = open_models(options.models, placement, options.app.name)
     around = surroundings(options.models, model, options.out, options.metadata)
     started = time.monotonic()

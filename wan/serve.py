@@ -56,6 +56,13 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("--models", default=DEFAULT, metavar=CHOICES)
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
         parser.add_argument(
+            "--ranks",
+            type=int,
+            default=1,
+            metavar="N",
+            help="let N processes compute one video together, each on a GPU of its own (default 1)",
+        )
+        parser.add_argument(
             "--offload",
             choices=[choice.value for choice in Offload],
             help="auto: models stay on the device while there is room, and a transformer that does "
@@ -71,6 +78,7 @@ def _serve(options: argparse.Namespace) -> int:
             why="The weights are read from there.",
             fix="Give the folder of your weights, or mini to try it.",
         )
+    _expect_devices(options)
     data = options.data.resolve()
     try:
         held = _hold(data)
@@ -85,6 +93,14 @@ def _serve(options: argparse.Namespace) -> int:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     with held:
         return asyncio.run(_run(options, data, keys))
+
+
+def _expect_devices(options: argparse.Namespace) -> None:
+    """Refuse more ranks than can be, before the first task asks for them."""
+    if options.ranks != 1:
+        from .terminal import open_device
+
+        open_device(options.device, ranks=options.ranks)
 
 
 def _port(text: str) -> int:
@@ -133,7 +149,9 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
     if find_miniature(models) is None:
         models = str(Path(models).resolve())
         expect = _expect_weights(models)
-    executor = WorkerExecutor(models, options.device, options.offload, expect=expect)
+    executor = WorkerExecutor(
+        models, options.device, options.offload, expect=expect, ranks=options.ranks
+    )
     service = Service(settings, executor, Catalog([catalog_app(app) for app in apps]), keys)
     app = web.Application()
     app.router.add_routes(service.routes())
@@ -201,4 +219,4 @@ def _is_loopback(host: str) -> bool:
 def _work(options: argparse.Namespace) -> int:
     from .worker import run_worker
 
-    return run_worker(options.models, options.device, options.offload)
+    return run_worker(options.models, options.device, options.offload, options.ranks)

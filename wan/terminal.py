@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 from .errors import InputError
 from .load.catalog import VARIANTS
 from .miniatures import find_miniature
+from .parallel import rank_devices
+from .parallel.leader import lead
 from .payloads import WanModel
 from .progress import Preview
 from .residency import DevicePlacement, Offload
@@ -75,16 +77,20 @@ class TerminalReporter:
         tqdm.write(text, file=sys.stderr)
 
 
-def open_device(name: str, offload: Offload = Offload.AUTO) -> DevicePlacement:
+def open_device(name: str, offload: Offload = Offload.AUTO, ranks: int = 1) -> DevicePlacement:
     """Where models compute.
 
     Args:
         name: "auto" or a torch device.
         offload: what leaves it, and when.
+        ranks: how many processes compute one video: this one, and others that it starts when they
+            are needed, each with the next GPU.
     Raises:
-        InputError: no such device.
+        InputError: no such device, or not as many of them.
+        UnavailableError: this PyTorch cannot let processes work together.
     """
-    return DevicePlacement(_device(name), offload)
+    devices = rank_devices(_device(name), ranks)
+    return DevicePlacement(devices[0], offload, ranks=lead(devices))
 
 
 def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:

@@ -42,11 +42,14 @@ class Worker:
         device: "auto" or a torch device.
         out: where messages go.
         offload: what leaves the device in every job; None: as each job says.
-        out: where messages go.
+        ranks: how many processes compute one video, each on a device of its own.
     """
 
-    def __init__(self, models: str, device: str, out: TextIO, offload: str | None = None) -> None:
+    def __init__(
+        self, models: str, device: str, out: TextIO, offload: str | None = None, ranks: int = 1
+    ) -> None:
         self._models, self._device, self._out, self._offload = models, device, out, offload
+        self._ranks = ranks
         self._placement: DevicePlacement | None = None
         self._jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
@@ -132,7 +135,7 @@ class Worker:
         from .terminal import open_device, open_models
 
         if self._placement is None:
-            self._placement = open_device(self._device)
+            self._placement = open_device(self._device, ranks=self._ranks)
         self._placement.offload = offload
         if app not in self._kept:
             reporter.say("load the models")
@@ -213,13 +216,13 @@ def _end_with_server() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run_worker(models: str, device: str, offload: str | None = None) -> int:
+def run_worker(models: str, device: str, offload: str | None = None, ranks: int = 1) -> int:
     """Serve jobs from stdin until it ends; arguments as `Worker`."""
     _end_with_server()
     # Messages have a channel of their own: whatever libraries print goes to stderr.
     out = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
     os.dup2(2, 1)
-    worker = Worker(models, device, out, offload)
+    worker = Worker(models, device, out, offload, ranks)
     threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
     worker.work()
     return 0

@@ -16,11 +16,21 @@ from torch import Tensor
 TIMEOUT = timedelta(minutes=10)
 """For what all ranks do together. A streamed block may take a while; a rank that died is noticed
 long before."""
+_BACKENDS = ("gloo", "nccl", "process group")
+"""Words that are in whatever PyTorch says of them."""
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 class LostContact(Exception):  # noqa: N818 - says what was seen; who caused it is found out later
     """Something that all ranks do together could not be done."""
+
+
+def is_lost_contact(error: BaseException) -> bool:
+    """Whether an error means that another rank is gone, also where diffusers called for it."""
+    if isinstance(error, LostContact):
+        return True
+    is_named = any(name in str(error).lower() for name in _BACKENDS)
+    return isinstance(error, RuntimeError) and is_named
 
 
 def open_store(ranks: int, port: int = 0) -> dist.TCPStore:
@@ -131,6 +141,12 @@ class Group:
         self.spread(flag)
         return int(flag)
 
+    def agree(self, flags: Sequence[bool]) -> tuple[bool, ...]:
+        """What rank 0 says, of as many flags on all ranks."""
+        told = torch.tensor(list(flags))
+        self.spread(told)
+        return tuple(told.tolist())
+
     def abort(self) -> None:
         """End what waits for others in other threads, with an error there."""
         with suppress(Exception):  # older versions know it of NCCL alone
@@ -153,5 +169,5 @@ def _contact() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # all that gloo and NCCL raise
+    except (RuntimeError, ValueError) as error:  # of a backend; of a group that was aborted
         raise LostContact((str(error).splitlines() or [type(error).__name__])[0]) from error

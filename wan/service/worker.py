@@ -35,6 +35,7 @@ class WorkerExecutor:
         grace: seconds between asking a job to stop and killing its process.
         expect: called in a thread before a job is taken; its WanError says which weights are
             missing.
+        ranks: how many processes compute one video.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class WorkerExecutor:
         offload: str | None = None,
         grace: float = _GRACE,
         expect: Callable[[Job], None] | None = None,
+        ranks: int = 1,
     ) -> None:
         self._command = [sys.executable, "-m", "wan", "worker", "--models", models]
-        self._command += ["--device", device]
+        self._command += ["--device", device, "--ranks", str(ranks)]
         self._command += ["--offload", offload] if offload else []
         self._grace, self._expect = grace, expect
         self._waiting: deque[Job] = deque()
