@@ -6,12 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import miniatures
 from .errors import Cancelled, InputError, WanError
 from .params import APPS, App, Param, validate
 from .residency import Offload
+
+if TYPE_CHECKING:
+    from .app import RunResult
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -209,16 +214,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.server:
         return _run_remotely(options)
     values = validate(miniatures.adapted(options.models, options.app), read_inputs(options.input))
-    from .app import RUNNERS
-    from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
-
-    offload = offload_of(values, options.offload)
-    placement = open_device(options.device, offload, options.ranks)
-    model = open_models(options.models, placement, options.app.name)
-    around = surroundings(options.models, model, options.out, options.metadata)
     started = time.monotonic()
-    with TerminalReporter() as reporter:
-        result = RUNNERS[options.app.name](values, model, options.out, reporter, around)
+    result = _compute(options, values)
     print(
         f"{result.path}\n{result.width}x{result.height}, {result.num_frames} frames at "
         f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "
@@ -228,6 +225,18 @@ def _run(options: argparse.Namespace) -> int:
         is_random = options.models == miniatures.TINY
         print(result.notice + (" Its weights are random: noise by nature." if is_random else ""))
     return 0
+
+
+def _compute(options: argparse.Namespace, values: dict[str, Any]) -> RunResult:
+    from .app import RUNNERS
+    from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
+
+    offload = offload_of(values, options.offload)
+    with closing(open_device(options.device, offload, options.ranks)) as placement:
+        model = open_models(options.models, placement, options.app.name)
+        around = surroundings(options.models, model, options.out, options.metadata)
+        with TerminalReporter() as reporter:
+            return RUNNERS[options.app.name](values, model, options.out, reporter, around)
 
 
 def _run_remotely(options: argparse.Namespace) -> int:

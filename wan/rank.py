@@ -24,6 +24,7 @@ from .parallel.follower import Follower, describe_failure
 from .payloads import WanModel
 from .progress import Silent
 from .residency import DevicePlacement, Offload
+from .switch import FORWARD
 
 log = logging.getLogger("wan_local")
 
@@ -49,6 +50,7 @@ class Rank:
 
         tensors = self._follower.receive(message)
         torch.set_num_threads(message["threads"])
+        os.environ[FORWARD] = message["forward"]  # all ranks meet in the same places only by one
         self._placement.offload = Offload(message["offload"])
         functions = {"video": sample_video, "clip": sample_clip}
         try:

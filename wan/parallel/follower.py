@@ -46,6 +46,10 @@ class Follower:
         yield Seat(self._group, Following(self._group), lambda: self._tell("ready"))
         self._group.hear()
 
+    def close(self) -> None:
+        """As `Ranks`."""
+        self._group.leave()
+
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
     """What rank 0 is told of an error here."""

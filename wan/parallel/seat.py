@@ -59,6 +59,10 @@ class Ranks(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Part: rank 0 ends the others."""
+        ...
+
 
 class Leading:
     """Reports what rank 0 does. Before every block it decides for all whether they go on: a rank

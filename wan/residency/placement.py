@@ -173,6 +173,11 @@ class DevicePlacement:
         if self.device.type in ("cuda", "xpu", "mps"):
             torch.get_device_module(self.device).empty_cache()
 
+    def close(self) -> None:
+        """Part from the ranks, if there are several."""
+        if self.ranks is not None:
+            self.ranks.close()
+
     def _living(self) -> list[_DeviceOwned]:
         return [user for ref in self._users if (user := ref()) is not None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from ..parallel.seat import Call, Seat
 from ..parallel.wire import pack, unpack
 from ..payloads import ClipCondition, ImageCondition, TextEmbeds, Variant, WanModel
 from ..progress import Reporter
+from ..switch import FORWARD
 from .cache import MagCache, TeaCache
 from .guidance import Guidance
 from .rope import Riflex
@@ -53,6 +55,7 @@ def _call(kind: str, model: WanModel, arguments: Sequence[Any]) -> Call:
     facts = {
         "transformer": model.identity[0][0],
         "loras": [[patch.identity[0], patch.strength] for patch in part.patches],
+        "forward": os.environ.get(FORWARD, ""),
         "offload": part.placement.offload.value,
         "arguments": [pack(argument, tensors) for argument in arguments],
     }
