@@ -110,7 +110,10 @@ def _answer_all(
     calls: queue.SimpleQueue[str],
     tell: Any,
 ) -> None:
+    import diffusers.models.transformers.transformer_wan  # noqa: F401 - while rank 0 is busy too
+
     from .parallel.group import Group, open_store
+    from .sample import clip, video  # noqa: F401
 
     tell("hello")
     group = Group(rank, ranks, device, open_store(ranks, port))

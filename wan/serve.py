@@ -98,9 +98,9 @@ def _serve(options: argparse.Namespace) -> int:
 def _expect_devices(options: argparse.Namespace) -> None:
     """Refuse more ranks than can be, before the first task asks for them."""
     if options.ranks != 1:
-        from .terminal import open_device
+        from .terminal import find_devices
 
-        open_device(options.device, ranks=options.ranks)
+        find_devices(options.device, options.ranks)
 
 
 def _port(text: str) -> int:

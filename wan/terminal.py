@@ -89,8 +89,16 @@ def open_device(name: str, offload: Offload = Offload.AUTO, ranks: int = 1) -> D
         InputError: no such device, or not as many of them.
         UnavailableError: this PyTorch cannot let processes work together.
     """
-    devices = rank_devices(_device(name), ranks)
-    return DevicePlacement(devices[0], offload, ranks=lead(devices))
+    devices = find_devices(name, ranks)
+    leader = lead(devices)
+    if leader is not None:
+        leader.start()
+    return DevicePlacement(devices[0], offload, ranks=leader)
+
+
+def find_devices(name: str, ranks: int = 1) -> tuple[torch.device, ...]:
+    """One device for each rank. Arguments and errors: as `open_device`."""
+    return rank_devices(_device(name), ranks)
 
 
 def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:

@@ -1,14 +1,18 @@
-"""One rank of a group that tests ask for figures: a line with a case in, a line of JSON out.
+"""A group of processes that tests ask for figures: a line with a case in, a line of JSON out.
 
-python member.py RANK RANKS PORT TINY
+Called with the number of ranks and the folder of the miniatures. What takes long is imported once,
+before the ranks part.
 """
 
 import json
+import multiprocessing
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers.models.transformers.transformer_wan
+import diffusers.models.transformers.transformer_wan_animate  # noqa: F401
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,15 +137,29 @@ class Member:
         return made
 
 
+def be(rank, ranks, port, tiny, pipe):
+    member = Member(rank, ranks, port, tiny)
+    while (case := pipe.recv()) is not None:
+        name, values = case
+        pipe.send(getattr(member, name)(**values))
+    os._exit(0)
+
+
 def main():
-    rank, ranks, port, tiny = sys.argv[1:]
+    ranks, tiny = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
-    member = Member(int(rank), int(ranks), int(port), tiny)
+    apart, store, pipes = multiprocessing.get_context("fork"), open_store(ranks), []
+    for rank in range(ranks):
+        here, there = apart.Pipe()
+        apart.Process(target=be, args=(rank, ranks, store.port, tiny, there), daemon=True).start()
+        pipes.append(here)
     for line in sys.stdin:
-        name, values = json.loads(line)
-        sys.stdout.write(json.dumps(getattr(member, name)(**values)) + "\n")
+        for pipe in pipes:
+            pipe.send(json.loads(line))
+        sys.stdout.write(json.dumps([pipe.recv() for pipe in pipes]) + "\n")
         sys.stdout.flush()
-    member.group.leave()
+    for pipe in pipes:
+        pipe.send(None)
 
 
 if __name__ == "__main__":

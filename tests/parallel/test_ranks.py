@@ -197,12 +197,11 @@ def test_what_another_rank_misses_is_told_by_its_name(sample, shared, lora, expe
     assert leader.pids != [pid] and not alive(pid)
 
 
-@pytest.mark.parametrize("when", [{"step": 1}, {"check": 4}])
-def test_a_rank_that_is_killed_ends_the_run_and_is_replaced(sample, expected, leader, when):
+def test_a_rank_that_is_killed_ends_the_run_and_is_replaced(sample, expected, leader):
     sample()
     (pid,) = leader.pids
     with pytest.raises(RankError, match=r"Rank 1 of 2 \(cpu\) ended \(signal 9\)"):
-        sample(At(lambda: os.kill(pid, signal.SIGKILL), **when))
+        sample(At(lambda: os.kill(pid, signal.SIGKILL), check=5))
     assert distance(sample().latents, expected.latents) < RELATIVE
 
 

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT = timedelta(minutes=10)
-"""For what all ranks do together. A streamed block may take a while; a rank that died is noticed
-long before."""
+TIMEOUT = timedelta(minutes=30)
+"""For what all ranks do together. The first waits until the last has read its weights, perhaps from
+a slow disk; a rank that died is noticed long before."""
 _BACKENDS = ("gloo", "nccl", "process group")
 """Words that are in whatever PyTorch says of them."""
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -64,6 +64,8 @@ class Group:
         """Bytes that left this rank, by what they were sent for."""
         # gloo asks the name of the machine for an address, which need not be there, or reachable.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
+        # A watchdog of NCCL would end rank 0 too when another rank dies; `abort` does without it.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
         backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
         self.use_device()
         with _contact():

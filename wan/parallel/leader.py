@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from .wire import describe
 if TYPE_CHECKING:
     from .group import Group
 
+News = queue.SimpleQueue[tuple[int, dict[str, Any]]]
 log = logging.getLogger("wan_local")
 
 _POLL = 0.05
@@ -32,7 +34,7 @@ _REASONS = 10.0
 
 
 class Leader:
-    """As `Ranks`. The others start with the first call and stay, with their models, for the next.
+    """As `Ranks`. The others stay, with their models, from call to call.
 
     Args:
         devices: one for each rank, from `rank_devices`.
@@ -45,9 +47,9 @@ class Leader:
         self._devices = tuple(devices)
         self._processes: list[RankProcess] = []
         self._group: Group | None = None
-        self._news: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+        self._store: Any = None
+        self._news: News = queue.SimpleQueue()
         self._failures: dict[int, dict[str, Any]] = {}
-        self._is_closing = False
         self._streamed: set[str] = set()
         self._lock = Lock()
         atexit.register(self.close)
@@ -89,33 +91,40 @@ class Leader:
             finally:
                 torch.set_num_threads(threads)
 
+    def start(self) -> None:
+        """Start the other ranks, and do not wait for them: there is much to do before they are
+        needed. The first call does it otherwise."""
+        from .group import open_store
+
+        self.close()
+        self._store = open_store(self.size)
+        self._processes = [
+            RankProcess(rank, self.size, device, self._store.port, partial(self._hear, self._news))
+            for rank, device in enumerate(self._devices)
+            if rank
+        ]
+
     def close(self) -> None:
         """End the other ranks."""
-        self._is_closing = True
+        self._news, self._failures = queue.SimpleQueue(), {}  # what they say of it is not heard
         for process in self._processes:
             process.kill()
         if self._group is not None:
             self._group.leave()
-        self._processes, self._group = [], None
+        self._processes, self._group, self._store = [], None, None
 
     def _joined(self, reporter: Reporter) -> Group:
         """The group, with all of its processes."""
-        from .group import Group, open_store
+        from .group import Group
 
-        if self._group is not None and all(process.is_alive for process in self._processes):
-            self._group.use_device()
-            return self._group
-        self.close()
-        self._news, self._failures, self._is_closing = queue.SimpleQueue(), {}, False
-        store = open_store(self.size)
-        reporter.note(f"starting {self.size - 1} more processes, one for each further rank")
-        self._processes = [
-            RankProcess(rank, self.size, device, store.port, self._hear)
-            for rank, device in enumerate(self._devices)
-            if rank
-        ]
-        self._wait("hello", reporter)
-        self._group = Group(0, self.size, self._devices[0], store)
+        if not self._processes or not all(process.is_alive for process in self._processes):
+            self.start()
+        if self._group is None:
+            devices = ", ".join(str(device) for device in self._devices)
+            reporter.note(f"{self.size} ranks compute together: {devices}")
+            self._wait("hello", reporter)
+            self._group = Group(0, self.size, self._devices[0], self._store)
+        self._group.use_device()
         return self._group
 
     def _share_threads(self, threads: int) -> None:
@@ -138,11 +147,11 @@ class Leader:
         for tensor in call.tensors:
             self._group.spread(tensor)
 
-    def _hear(self, rank: int, message: dict[str, Any]) -> None:
+    def _hear(self, news: News, rank: int, message: dict[str, Any]) -> None:
         """Of a thread that reads: keep a message; after a failure let nothing wait any longer."""
-        self._news.put((rank, message))
+        news.put((rank, message))
         group = self._group
-        if message["kind"] in ("failed", "exit") and group is not None and not self._is_closing:
+        if message["kind"] in ("failed", "exit") and group is not None and news is self._news:
             group.abort()
 
     def _wait(self, kind: str, reporter: Reporter) -> None:
