@@ -5,6 +5,7 @@ import torch
 from parallel.members import Members
 from wan_local.wan.errors import GeometryError
 from wan_local.wan.parallel import Split, split_sizes
+from wan_local.wan.parallel.attention import block_bytes
 
 # The same sums in another order; float32 keeps about 6e-8 of each.
 RELATIVE = 1e-5
@@ -54,6 +55,19 @@ def test_velocities_of_both_branches(members, variant, shape, forward):
     for found in answers:
         assert max(found["distances"]) < RELATIVE, found
         assert all(found["same"]) and found["branches"] > 10 * RELATIVE
+
+
+def test_what_leaves_a_rank_is_what_the_formula_says(members):
+    answers = members.ask("velocity", variant="I2V", shape=EVEN)
+    ranks, tokens, blocks, branches = len(answers), 48, 2, 2
+    for found in answers:
+        gathered = found["sent"].pop("gather")
+        assert gathered == branches * (ranks - 1) * (tokens // ranks) * 64 * 4
+        expected = blocks * branches * block_bytes(tokens, 48, 2, ranks, 4)
+        assert found["sent"] == {"exchange" if ranks == 2 else "ring": expected}
+    # 81 frames of 832x480 by a 14B model in bfloat16: 4 * 32760 * 5120 * 2 / 4 bytes, and a ring's.
+    assert block_bytes(32760, 5120, 40, 2, 2) == 335462400
+    assert block_bytes(32760, 5120, 40, 3, 2) == pytest.approx(2 * 335462400 * 2 / 3)
 
 
 @pytest.mark.parametrize("joint", [False, True])

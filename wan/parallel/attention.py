@@ -1,9 +1,4 @@
-"""Self-attention of tokens that lie on several ranks.
-
-Bytes that leave a rank in one block, with S tokens of C channels of b bytes on N ranks:
-Ulysses 4 S C b (N-1) / N^2 (query, key, value and the result), a ring 2 S C b (N-1) / N (keys and
-values), so that Ulysses moves less wherever N is more than 2, and as much with 2.
-"""
+"""Self-attention of tokens that lie on several ranks."""
 
 from __future__ import annotations
 
@@ -42,6 +37,23 @@ def across(split: Split, attend: Attend, heads: int) -> Attend:
 def uses_heads(ranks: int, heads: int) -> bool:
     """Whether heads are dealt out to the ranks; otherwise keys and values go round."""
     return heads % ranks == 0
+
+
+def block_bytes(tokens: int, channels: int, heads: int, ranks: int, itemsize: int) -> float:
+    """Bytes that leave a rank in one block and branch, on the average of all ranks.
+
+    With S tokens of C channels of b bytes on N ranks: 4 S C b (N-1) / N^2 where heads are dealt out
+    (query, key, value and the result), 2 S C b (N-1) / N where keys and values go round. The first
+    is less wherever N is more than 2, and as much with 2.
+
+    Args:
+        tokens, channels, heads: of the video and the model.
+        ranks: how many share the tokens.
+        itemsize: bytes of a number, 2 for bfloat16.
+    """
+    whole = tokens * channels * itemsize
+    times = 4 / ranks if uses_heads(ranks, heads) else 2
+    return times * whole * (ranks - 1) / ranks
 
 
 def ulysses(split: Split, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
