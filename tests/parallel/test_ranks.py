@@ -18,10 +18,11 @@ from wan_local.wan.errors import Cancelled, RankError
 from wan_local.wan.load.lora.apply import apply_lora
 from wan_local.wan.load.model import load_model
 from wan_local.wan.parallel.leader import Leader
+from wan_local.wan.parallel.process import RankProcess
 from wan_local.wan.payloads import Variant
 from wan_local.wan.progress import Silent
 from wan_local.wan.residency import DevicePlacement, Offload
-from wan_local.wan.sample.cache import TeaCache
+from wan_local.wan.sample.cache import SkipPlan, TeaCache
 from wan_local.wan.sample.clip import clip_shape, sample_clip
 from wan_local.wan.sample.guidance import Guidance
 from wan_local.wan.sample.settings import SampleOptions, SampleSettings
@@ -135,6 +136,21 @@ def test_the_stock_forward(sample, expected, monkeypatch):
     assert distance(sample().latents, expected.latents) < RELATIVE
 
 
+def planned(plan):
+    """Settings of which this process alone knows how they plan."""
+    cache = TeaCache(2.0)
+    object.__setattr__(cache, "plan", plan)
+    return replace(SETTINGS, cache=cache)
+
+
+def test_the_plan_of_rank_0_holds_for_all(sample, expected, i2v, text, condition):
+    settings = planned(lambda run: SkipPlan("its own", (True, False, False, False, True)))
+    made = sample(settings=settings)
+    assert made.report.skipped == 6 != expected.report.skipped
+    alone = sample_video(i2v, text, condition, settings, Silent())
+    assert distance(made.latents, alone.latents) < RELATIVE
+
+
 def test_streamed_blocks(sample, shared, expected):
     shared.transformer.placement.offload = Offload.BLOCKS
     try:
@@ -221,10 +237,8 @@ def test_an_error_of_rank_0_ends_the_others(sample, expected, leader):
     def plan(run):
         raise ArithmeticError("a policy that cannot plan")
 
-    cache = TeaCache(2.0)
-    object.__setattr__(cache, "plan", plan)
     with pytest.raises(ArithmeticError):
-        sample(settings=replace(SETTINGS, cache=cache))
+        sample(settings=planned(plan))
     assert not alive(pid)
     assert distance(sample().latents, expected.latents) < RELATIVE
 
@@ -238,7 +252,9 @@ def alive(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit on another process")
-def test_a_rank_without_memory_streams_its_blocks_at_the_second_try(shared, text, i2v, leader):
+def test_a_rank_without_memory_streams_its_blocks_at_the_second_try(
+    shared, text, i2v, leader, monkeypatch
+):
     picture = torch.rand(40, 56, 3, generator=torch.Generator().manual_seed(1))
     large = condition_on_image(i2v, picture, 320, 320, 33, Silent())
     settings = replace(SETTINGS, steps=2, cache=None)
@@ -250,9 +266,12 @@ def test_a_rank_without_memory_streams_its_blocks_at_the_second_try(shared, text
         resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
 
     sample_video(shared, text, large, replace(settings, steps=1), Silent())
-    reporter = At(limit, step=1)
+    reporter, calls, send = At(limit, step=1), [], RankProcess.send
+    monkeypatch.setattr(
+        RankProcess, "send", lambda self, call: (calls.append(call["offload"]), send(self, call))
+    )
     made = sample_video(shared, text, large, settings, reporter)
     assert any("rank 1 of 2 (cpu)" in note.lower() for note in reporter.notes), reporter.notes
     alone = sample_video(i2v, text, large, settings, Silent())
     assert distance(made.latents, alone.latents) < RELATIVE
-    assert shared.transformer.is_streamed
+    assert shared.transformer.is_streamed and calls == ["auto", "blocks"]
