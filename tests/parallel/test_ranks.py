@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from formats import scaled_fp8
 from safetensors.torch import save_file
 from wan_local.wan.clips import plan_clips
 from wan_local.wan.encode.animate import condition_animation, encode_clip
@@ -29,6 +30,7 @@ from wan_local.wan.sample.settings import SampleOptions, SampleSettings
 from wan_local.wan.sample.video import sample_video
 from wan_local.wan.seeds import draw_noise, make_generator
 from wan_local.wan.tiny import tiny_files
+from wan_local.wan.tiny.configs import SINGLE_FILES
 
 # Steps add up what float32 rounds, which is 1e-5 at most in one forward.
 RELATIVE = 1e-4
@@ -168,6 +170,20 @@ def test_a_lora_is_on_the_weights_of_all_ranks(
     assert distance(made.latents, alone.latents) < RELATIVE
     assert distance(made.latents, expected.latents) > 100 * RELATIVE
     assert distance(sample().latents, expected.latents) < RELATIVE
+
+
+def test_fp8_weights_with_a_lora(tiny, tmp_path, leader, text, condition, lora, expected):
+    source = tiny / "comfyui" / "diffusion_models" / SINGLE_FILES[Variant.I2V]
+    path = scaled_fp8(source, tmp_path / "m.safetensors", torch.float8_e4m3fn, "comfy_quant")
+    files = replace(tiny_files(tiny, Variant.I2V), transformer=path)
+    made, alone = (
+        sample_video(
+            apply_lora(load_model(files, placement), lora, 0.8), text, condition, SETTINGS, Silent()
+        ).latents
+        for placement in (DevicePlacement("cpu", ranks=leader), DevicePlacement("cpu"))
+    )
+    assert distance(made, alone) < RELATIVE
+    assert distance(made, expected.latents) > 100 * RELATIVE
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
