@@ -95,7 +95,7 @@ def machine(device: torch.device) -> dict[str, object]:
 
 def sections() -> dict[str, tuple[Callable[[Bench], dict[str, object]], float]]:
     """What there is: each section and the seconds it takes on an H200, generously."""
-    from bench import gpu_kernels, gpu_models, gpu_video
+    from bench import gpu_kernels, gpu_models, gpu_video, parallel
 
     return {
         "B0 ceilings": (gpu_kernels.ceilings, 30),
@@ -107,6 +107,7 @@ def sections() -> dict[str, tuple[Callable[[Bench], dict[str, object]], float]]:
         "B8 animate": (gpu_models.animate, 60),
         "B9 post": (gpu_video.post, 30),
         "B10 load": (gpu_models.load, 60),
+        "B11 ranks": (parallel.section, 90),
         "B5 offload": (gpu_models.offload, 150),  # last: pinning 33 GB takes longest
     }
 

@@ -42,6 +42,8 @@ class HostPlacement:
             when, is the host's matter.
     """
 
+    ranks = None
+
     def __init__(self, offload: Offload = Offload.AUTO) -> None:
         self.device = memory.get_torch_device()
         self.offload = offload

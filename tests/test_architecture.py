@@ -18,9 +18,11 @@ ROOF |= {
     "remote.py",
     "inventory",
     "miniatures.py",
+    "engine.py",
     "runs.py",
     "runner.py",
     "child.py",
+    "rank.py",
     "cluster",
 }
 HOST = {

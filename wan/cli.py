@@ -6,12 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import miniatures
+from .engine import Engine, add_engine_options
 from .errors import Cancelled, InputError, WanError
 from .params import APPS, App, Param, validate
-from .residency import Offload
+
+if TYPE_CHECKING:
+    from .app import RunResult
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_capacity(commands)
     _add_serve(commands)
+    _add_rank(commands)
     return parser
 
 
@@ -82,6 +88,21 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     except ImportError:  # aiohttp is not installed, and nobody but these commands needs it
         return
     add_serve(commands)
+
+
+def _add_rank(commands: argparse._SubParsersAction) -> None:
+    # No help: rank 0 alone starts it.
+    rank = commands.add_parser("rank")
+    for name in ("--rank", "--ranks", "--port"):
+        rank.add_argument(name, type=int, required=True)
+    rank.add_argument("--device", required=True)
+    rank.set_defaults(command=_be_rank)
+
+
+def _be_rank(options: argparse.Namespace) -> int:
+    from .rank import run_rank
+
+    return run_rank(options.rank, options.ranks, options.port, options.device)
 
 
 def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
@@ -108,13 +129,7 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         "for more parameters. All combinations run, and --out out.mp4 becomes out-1.mp4, out-2.mp4 "
         "and so on",
     )
-    parser.add_argument(
-        "--models",
-        default=miniatures.DEFAULT,
-        metavar=miniatures.CHOICES,
-        help="a folder with weights; mini (default): the trained miniature that comes with the "
-        "pack; tiny: random weights, for tests",
-    )
+    add_engine_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -128,25 +143,11 @@ def _add_app(apps: argparse._SubParsersAction, app: App) -> None:
         action="store_false",
         help="leave parameters and seed out of the file",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
-    parser.add_argument(
-        "--offload",
-        choices=[choice.value for choice in Offload],
-        help="auto (default): models stay on the device while there is room, and a transformer "
-        "that does not fit visits it block by block; off: everything stays; blocks: always block "
-        "by block, for the least memory",
-    )
-    parser.add_argument(
-        "--fp8",
-        action="store_true",
-        help="the transformer's linear layers multiply in float8 where the GPU can: faster, and a "
-        "little less exact",
-    )
     parser.add_argument(
         "--server",
         metavar="URL",
-        help="let a server run it, for example http://127.0.0.1:8600/infsh; --models and --device "
-        "are then the server's matter",
+        help="let a server run it, for example http://127.0.0.1:8600/infsh; --models, --device "
+        "and what else says how to compute are then the server's matter",
     )
     parser.set_defaults(command=_run, app=app)
 
@@ -213,16 +214,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.server:
         return _run_remotely(options)
     values = validate(miniatures.adapted(options.models, options.app), read_inputs(options.input))
-    from .app import RUNNERS
-    from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
-
-    offload = offload_of(values, options.offload)
-    placement = open_device(options.device, offload)
-    model = open_models(options.models, placement, options.app.name)
-    around = surroundings(options.models, model, options.out, options.metadata, options.fp8)
     started = time.monotonic()
-    with TerminalReporter() as reporter:
-        result = RUNNERS[options.app.name](values, model, options.out, reporter, around)
+    result = _compute(options, values)
     print(
         f"{result.path}\n{result.width}x{result.height}, {result.num_frames} frames at "
         f"{result.fps:g} fps ({result.seconds:.2f} s), seed {result.seed}, "
@@ -232,6 +225,18 @@ def _run(options: argparse.Namespace) -> int:
         is_random = options.models == miniatures.TINY
         print(result.notice + (" Its weights are random: noise by nature." if is_random else ""))
     return 0
+
+
+def _compute(options: argparse.Namespace, values: dict[str, Any]) -> RunResult:
+    from .app import RUNNERS
+    from .terminal import TerminalReporter, open_models, surroundings
+
+    engine = Engine.of(options)
+    with closing(engine.open_placement(values)) as placement:
+        model = open_models(engine.models, placement, options.app.name)
+        around = surroundings(engine.models, model, options.out, options.metadata, engine.fp8)
+        with TerminalReporter() as reporter:
+            return RUNNERS[options.app.name](values, model, options.out, reporter, around)
 
 
 def _run_remotely(options: argparse.Namespace) -> int:

@@ -50,6 +50,10 @@ class UnavailableError(WanError):
     """An optional package, backend or feature is not available here."""
 
 
+class RankError(WanError):
+    """Of several processes that compute one video, another one failed; names it."""
+
+
 class OutputError(WanError):
     """A result could not be written where it was asked for."""
 

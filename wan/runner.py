@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from .engine import Engine
 from .errors import Cancelled, UpsamplingError, WanError
 from .payloads import WanModel
 from .progress import Preview
-from .residency import DevicePlacement, Offload
+from .residency import DevicePlacement
 from .service.progress import JobProgress
 from .service.statuses import Status
+from .spread import Spread
 
 if TYPE_CHECKING:
     from .app import Surroundings
@@ -46,13 +48,12 @@ class JobRunner:
     """Runs jobs and keeps the model of the last one.
 
     Args:
-        models: "mini", "tiny" or a folder of weights.
-        device: "auto" or a torch device.
-        offload: what leaves the device in every job; None: as each job says.
+        engine: how they are computed.
+        spread: does parts of long preprocessing and upsampling elsewhere; None: all is done here.
     """
 
-    def __init__(self, models: str, device: str, offload: str | None = None) -> None:
-        self._models, self._device, self._offload = models, device, offload
+    def __init__(self, engine: Engine, spread: Spread | None = None) -> None:
+        self._engine, self._spread = engine, spread
         self._placement: DevicePlacement | None = None
         self._kept: dict[str, WanModel] = {}
 
@@ -98,14 +99,13 @@ class JobRunner:
     ) -> dict[str, Any]:
         from .app import RUNNERS
         from .params import APPS
-        from .terminal import offload_of
 
         name = job["app"].rpartition("/")[2]
         reporter = JobReporter(tell, is_cancelled, name)
         reporter.check_cancelled()
         tell("status", status=Status.SETTING_UP)
         values = dict(job["values"])
-        model = self._model(name, offload_of(values, self._offload), reporter)
+        model = self._model(name, values, reporter)
         out = Path(job["folder"]) / "video.mp4"
         around = self._surroundings(model, out, clips)
         output = APPS[name].output
@@ -125,24 +125,25 @@ class JobRunner:
         }
         return {"status": Status.COMPLETED, "files": {output: str(result.path)}, "facts": facts}
 
-    def _model(self, app: str, offload: Offload, reporter: JobReporter) -> WanModel:
-        from .terminal import open_device, open_models
+    def _model(self, app: str, values: Mapping[str, Any], reporter: JobReporter) -> WanModel:
+        from .terminal import open_models
 
         if self._placement is None:
-            self._placement = open_device(self._device)
-        self._placement.offload = offload
+            self._placement = self._engine.open_placement(values)
+        self._placement.offload = self._engine.offload_of(values)
         if app not in self._kept:
             reporter.say("load the models")
             self._kept.clear()  # of two models one would not fit
             reporter.holds(str(self._placement.device), [])
-            self._kept[app] = open_models(self._models, self._placement, app)
+            self._kept[app] = open_models(self._engine.models, self._placement, app)
             reporter.holds(str(self._placement.device), [app])
         return self._kept[app]
 
     def _surroundings(self, model: WanModel, out: Path, clips: ClipKeeper | None) -> Surroundings:
         from .terminal import surroundings
 
-        around = surroundings(self._models, model, out)
+        around = surroundings(self._engine.models, model, out, fp8=self._engine.fp8)
+        around = replace(around, spread=self._spread)
         if clips is None or around.places.kept is None:
             return around
         clips.restore(around.places.kept)

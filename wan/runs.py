@@ -6,15 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from . import miniatures
+from .engine import Engine
 from .errors import Cancelled, InputError, Problem, ValidationError, WanError
 from .grid import combine, describe, draw_seeds, repeats
 from .media.values import read_values
 from .params import App, validate
 from .remote import out_of, run_remote_grid
-from .terminal import TerminalReporter, offload_of, open_device, open_models, surroundings
+from .terminal import TerminalReporter, open_models, surroundings
 
 MOST = 64
 """Combinations of one command, as of one request to a server."""
@@ -90,30 +92,31 @@ def run_grid(options: argparse.Namespace, inputs: Mapping[str, str]) -> int:
     app = miniatures.adapted(options.models, options.app)
     axes = read_axes(app, options.grid, inputs)
     found = complete(app, inputs, axes)
-    placement = open_device(options.device, offload_of(found[0], options.offload))
-    model = open_models(options.models, placement, app.name)
-    failed = done = 0
-    try:
-        for number, values in enumerate(found, 1):
-            placement.offload = offload_of(values, options.offload)
-            out = out_of(options.out, number)
-            around = surroundings(options.models, model, out, options.metadata)
-            chosen = describe({name: values[name] for name in axes})
-            started = time.monotonic()
-            try:
-                with TerminalReporter() as reporter:
-                    reporter.note(f"{number} of {len(found)}: {chosen}")
-                    result = RUNNERS[app.name](values, model, out, reporter, around)
-            except WanError as error:
-                print(f"{chosen}: {error}", file=sys.stderr)
-                failed += 1
-                continue
-            done += 1
-            seconds = time.monotonic() - started
-            print(f"{result.path}: {chosen}; seed {result.seed}, made in {seconds:.1f} s")
-    except (KeyboardInterrupt, Cancelled):
-        print(f"\nStopped. {done} of {len(found)} videos were written.", file=sys.stderr)
-        return INTERRUPTED
+    engine = Engine.of(options)
+    with closing(engine.open_placement(found[0])) as placement:
+        model = open_models(engine.models, placement, app.name)
+        failed = done = 0
+        try:
+            for number, values in enumerate(found, 1):
+                placement.offload = engine.offload_of(values)
+                out = out_of(options.out, number)
+                around = surroundings(engine.models, model, out, options.metadata, engine.fp8)
+                chosen = describe({name: values[name] for name in axes})
+                started = time.monotonic()
+                try:
+                    with TerminalReporter() as reporter:
+                        reporter.note(f"{number} of {len(found)}: {chosen}")
+                        result = RUNNERS[app.name](values, model, out, reporter, around)
+                except WanError as error:
+                    print(f"{chosen}: {error}", file=sys.stderr)
+                    failed += 1
+                    continue
+                done += 1
+                seconds = time.monotonic() - started
+                print(f"{result.path}: {chosen}; seed {result.seed}, made in {seconds:.1f} s")
+        except (KeyboardInterrupt, Cancelled):
+            print(f"\nStopped. {done} of {len(found)} videos were written.", file=sys.stderr)
+            return INTERRUPTED
     if done and result.notice:
         print(result.notice)
     return FAILED if failed else 0

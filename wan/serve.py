@@ -11,16 +11,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from aiohttp import web
 
 from .cluster.command import add_cluster_options, check_cluster_options, cluster_options
+from .engine import Engine, add_engine_options
 from .errors import InputError
-from .miniatures import CHOICES, DEFAULT, adapted, find_miniature
+from .miniatures import adapted, find_miniature
 from .params import APPS
-from .residency import Offload
 from .service.catalog import Catalog, catalog_app
 from .service.executor import Executor, Job
 from .service.keys import Keys
@@ -58,15 +59,7 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     driver.add_argument("options")
     driver.set_defaults(command=_drive)
     for parser in (serve, worker):
-        parser.add_argument("--models", default=DEFAULT, metavar=CHOICES)
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
-        parser.add_argument(
-            "--offload",
-            choices=[choice.value for choice in Offload],
-            help="auto: models stay on the device while there is room, and a transformer that does "
-            "not fit visits it block by block; off: everything stays; blocks: always block by "
-            "block. Left out: auto, or off in tasks with offload_model false",
-        )
+        add_engine_options(parser)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -78,6 +71,8 @@ def _serve(options: argparse.Namespace) -> int:
             why="The weights are read from there.",
             fix="Give the folder of your weights, or mini to try it.",
         )
+    if is_here:
+        _expect_devices(options)
     data = options.data.resolve()
     try:
         held = _hold(data)
@@ -92,6 +87,14 @@ def _serve(options: argparse.Namespace) -> int:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     with held:
         return asyncio.run(_run(options, data, keys))
+
+
+def _expect_devices(options: argparse.Namespace) -> None:
+    """Refuse more ranks than can be, before the first task asks for them."""
+    if options.ranks != 1:
+        from .terminal import find_devices
+
+        find_devices(options.device, options.ranks)
 
 
 def _port(text: str) -> int:
@@ -155,16 +158,16 @@ async def _run(options: argparse.Namespace, data: Path, keys: Keys) -> int:
 
 
 def _make_executor(options: argparse.Namespace, data: Path) -> Executor:
-    models, expect = options.models, None
-    if find_miniature(models) is None:
-        models = str(Path(models).resolve())
-        expect = _expect_weights(models)
+    engine, expect = Engine.of(options), None
+    if find_miniature(engine.models) is None:
+        engine = replace(engine, models=str(Path(engine.models).resolve()))
+        expect = _expect_weights(engine.models)
     if options.executor != "ray":
-        return WorkerExecutor(models, options.device, options.offload, expect=expect)
+        return WorkerExecutor(engine.arguments(), engine.device, expect=expect)
     from .cluster.executor import RayExecutor
 
     retries = 1 if options.retries is None else options.retries
-    return RayExecutor(cluster_options(options, data, models), options.workers, retries)
+    return RayExecutor(cluster_options(options, data, engine), options.workers, retries)
 
 
 async def _listen(site: web.TCPSite, options: argparse.Namespace) -> None:
@@ -217,7 +220,7 @@ def _is_loopback(host: str) -> bool:
 def _work(options: argparse.Namespace) -> int:
     from .worker import run_worker
 
-    return run_worker(options.models, options.device, options.offload)
+    return run_worker(Engine.of(options))
 
 
 def _drive(options: argparse.Namespace) -> int:

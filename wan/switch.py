@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+FORWARD = "WAN_LOCAL_FORWARD"
+"""The environment variable that decides it."""
+
 
 def uses_own_forward() -> bool:
     """False where the environment variable WAN_LOCAL_FORWARD is "diffusers". Read at each call."""
-    return os.environ.get("WAN_LOCAL_FORWARD", "") != "diffusers"
+    return os.environ.get(FORWARD, "") != "diffusers"

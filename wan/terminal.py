@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 from .errors import InputError
 from .load.catalog import VARIANTS
 from .miniatures import find_miniature
+from .parallel import rank_devices
+from .parallel.leader import lead
 from .payloads import WanModel
 from .progress import Preview
 from .residency import DevicePlacement, Offload
@@ -76,16 +77,28 @@ class TerminalReporter:
         tqdm.write(text, file=sys.stderr)
 
 
-def open_device(name: str, offload: Offload = Offload.AUTO) -> DevicePlacement:
+def open_device(name: str, offload: Offload = Offload.AUTO, ranks: int = 1) -> DevicePlacement:
     """Where models compute.
 
     Args:
         name: "auto" or a torch device.
         offload: what leaves it, and when.
+        ranks: how many processes compute one video: this one, and others that it starts when they
+            are needed, each with the next GPU.
     Raises:
-        InputError: no such device.
+        InputError: no such device, or not as many of them.
+        UnavailableError: this PyTorch cannot let processes work together.
     """
-    return DevicePlacement(_device(name), offload)
+    devices = find_devices(name, ranks)
+    leader = lead(devices)
+    if leader is not None:
+        leader.start()
+    return DevicePlacement(devices[0], offload, ranks=leader)
+
+
+def find_devices(name: str, ranks: int = 1) -> tuple[torch.device, ...]:
+    """One device for each rank. Arguments and errors: as `open_device`."""
+    return rank_devices(_device(name), ranks)
 
 
 def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:
@@ -103,18 +116,6 @@ def open_models(models: str, placement: DevicePlacement, app: str) -> WanModel:
     miniature = find_miniature(models)
     files = miniature.app_files(app) if miniature else find_weights(models, app)
     return load_model(files, placement)
-
-
-def offload_of(values: Mapping[str, Any], wanted: str | None = None) -> Offload:
-    """What leaves the device in a run of an app.
-
-    Args:
-        values: of its parameters; `offload_model` false keeps models on the device.
-        wanted: of the command line, which comes first; None: nothing was said there.
-    """
-    if wanted:
-        return Offload(wanted)
-    return Offload.AUTO if values.get("offload_model", True) else Offload.OFF
 
 
 def find_weights(models: str, app: str) -> ModelFiles:

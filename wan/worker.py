@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from .child import Channel, end_with_server
+from .engine import Engine
 from .runner import JobRunner
 
 
@@ -54,10 +55,10 @@ class Worker:
             tell("ended", **self._runner.run(job, tell, lambda t=task_id: t in self._cancelled))
 
 
-def run_worker(models: str, device: str, offload: str | None = None) -> int:
-    """Serve jobs from stdin until it ends; arguments as `JobRunner`."""
+def run_worker(engine: Engine) -> int:
+    """Serve jobs from stdin until it ends."""
     end_with_server()
-    worker = Worker(JobRunner(models, device, offload), Channel())
+    worker = Worker(JobRunner(engine), Channel())
     threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
     worker.work()
     return 0

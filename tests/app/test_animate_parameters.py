@@ -195,7 +195,7 @@ def test_offload_model_lets_models_leave_a_device_that_is_full(files, tiny, arou
     from wan_local.wan.load.model import load_model
     from wan_local.wan.payloads import Variant
     from wan_local.wan.residency import DevicePlacement
-    from wan_local.wan.terminal import offload_of
+    from wan_local.wan.engine import Engine
     from wan_local.wan.tiny import tiny_files
 
     left = Counter()
@@ -214,7 +214,7 @@ def test_offload_model_lets_models_leave_a_device_that_is_full(files, tiny, arou
 
     for offload in (True, False):
         values = validate(APP, {**files, **PLAIN, "offload_model": offload})
-        placement = Watched("cpu", offload_of(values), room=lambda: 0)
+        placement = Watched("cpu", Engine("tiny").offload_of(values), room=lambda: 0)
         model = load_model(tiny_files(tiny, Variant.ANIMATE), placement)
         run_animate(values, model, tmp_path / "out.mp4", Silent(), around)
         expected = {"transformer", "vae", "text encoder", "image encoder"} if offload else set()

@@ -93,9 +93,10 @@ def decode(data):
 
 @cache
 def _runner():
+    from wan_local.wan.engine import Engine
     from wan_local.wan.runner import JobRunner
 
-    return JobRunner("tiny", "cpu")
+    return JobRunner(Engine("tiny", "cpu"))
 
 
 def expected(app, values, folder):

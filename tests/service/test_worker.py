@@ -35,7 +35,7 @@ class Bench:
     """An executor and all that it says."""
 
     def __init__(self, folder, **options):
-        self.executor = WorkerExecutor("tiny", "cpu", **options)
+        self.executor = WorkerExecutor(["--models", "tiny", "--device", "cpu"], "cpu", **options)
         self.folder, self.said, self.ends = folder, [], {}
         self.order = []
 

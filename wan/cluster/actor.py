@@ -20,6 +20,7 @@ from ..service.statuses import Status
 from .clips import StoredClips
 from .node import inspect_node
 from .options import WorkerOptions
+from .spread import RaySpread
 from .storage import Storage, job_folder
 
 log = logging.getLogger("wan_local")
@@ -48,7 +49,7 @@ class WorkerActor:
     async def hello(self) -> dict[str, Any]:
         """What its machine has, and its state."""
         self._touch()
-        report = await asyncio.to_thread(inspect_node, self._options.models, _address())
+        report = await asyncio.to_thread(inspect_node, self._options.engine.models, _address())
         return {**report, **await self.state()}
 
     async def state(self) -> dict[str, Any]:
@@ -144,8 +145,7 @@ class WorkerActor:
         if self._runner is None:
             from ..runner import JobRunner
 
-            options = self._options
-            self._runner = JobRunner(options.models, options.device, options.offload)
+            self._runner = JobRunner(self._options.engine, RaySpread())
         values = dict(job["values"])
         for number, (parameter, name) in enumerate(job["files"].items()):
             folder = scratch / "inputs" / str(number)

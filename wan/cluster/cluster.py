@@ -6,6 +6,7 @@ import logging
 import math
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError, UnavailableError, WanError
@@ -16,8 +17,8 @@ from .storage import Storage
 
 log = logging.getLogger("wan_local")
 
-_OBJECT_BYTES = 100_000_000
-"""Of Ray's object store, which nothing of ours uses; in a cluster of our own."""
+_OBJECT_BYTES = 500_000_000
+"""Of Ray's object store in a cluster of our own: parts of videos on their way."""
 _INSPECT_SECONDS = 120.0
 _KNOCK_SECONDS = 5.0
 _CALLS = 64
@@ -122,14 +123,10 @@ class Cluster:
         import ray
 
         options, gpus = self._options, self._needs["GPU"]
-        made = WorkerOptions(
-            storage=options.storage,
-            models=options.models,
-            device=options.device if gpus or options.device != "auto" else "cpu",
-            offload=options.offload,
-            idle_seconds=options.idle_seconds,
-            ranks=max(1, math.floor(gpus)),
-        )
+        engine = options.engine
+        if not gpus and engine.device == "auto":
+            engine = replace(engine, device="cpu")
+        made = WorkerOptions(options.storage, engine, options.idle_seconds)
         actor = ray.remote(WorkerActor).options(
             name=name,
             lifetime="detached",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
+from ..engine import Engine
 from ..errors import InputError
 from .options import IDLE_SECONDS, ClusterOptions
 
@@ -82,6 +84,14 @@ def check_cluster_options(options: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise _out_of_range(name, value, f"a whole number from {least}")
     gpus, cpus = options.gpus_per_job, options.cpus_per_job
+    if options.ranks < 1:
+        raise _out_of_range("ranks", options.ranks, "a whole number from 1")
+    if options.ranks > 1 and gpus and gpus != options.ranks:
+        raise InputError(
+            what=f"--ranks {options.ranks} and --gpus-per-job {gpus:g} do not fit each other.",
+            why="Each of the processes that compute one video has a GPU of its own.",
+            fix="Leave --ranks out: a job with several GPUs has as many ranks.",
+        )
     if gpus is not None and (not gpus >= 0 or (gpus > 1 and gpus % 1)):
         raise _out_of_range("gpus-per-job", gpus, "0, a share below 1, or a whole number")
     if options.idle_minutes is not None and not options.idle_minutes > 0:
@@ -90,12 +100,12 @@ def check_cluster_options(options: argparse.Namespace) -> None:
         raise _out_of_range("cpus-per-job", cpus, "0 or more")
 
 
-def cluster_options(options: argparse.Namespace, data: Path, models: str) -> ClusterOptions:
+def cluster_options(options: argparse.Namespace, data: Path, engine: Engine) -> ClusterOptions:
     """The options as a record.
 
     Args:
         data: folder of the server; its id in the cluster is kept there.
-        models: "mini", "tiny" or a whole path.
+        engine: with the whole path of a folder of weights.
     Raises:
         OSError: the id cannot be kept.
     """
@@ -106,14 +116,17 @@ def cluster_options(options: argparse.Namespace, data: Path, models: str) -> Clu
     return ClusterOptions(
         namespace=namespace,
         storage=f"{storage.rstrip('/')}/{namespace}",
-        models=models,
+        engine=replace(engine, ranks=_ranks(options)),
         address=options.address or "auto",
-        device=options.device,
-        offload=options.offload,
         gpus=options.gpus_per_job,
         cpus=1.0 if options.cpus_per_job is None else options.cpus_per_job,
         idle_seconds=IDLE_SECONDS if options.idle_minutes is None else 60 * options.idle_minutes,
     )
+
+
+def _ranks(options: argparse.Namespace) -> int:
+    """Processes that compute one video: as many as it has GPUs, or as --ranks says."""
+    return max(options.ranks, int(options.gpus_per_job or 0))
 
 
 def _own_id(data: Path) -> str:

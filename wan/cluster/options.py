@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from ..engine import Engine
+
 IDLE_SECONDS = 600.0
 
 
@@ -16,15 +18,11 @@ class ClusterOptions:
     """Ray's namespace of this service: its workers are found there, and no others."""
     storage: str
     """URL of the folder that server and workers share."""
-    models: str
-    """"mini", "tiny" or the whole path of a folder of weights, the same on each machine."""
+    engine: Engine
+    """How jobs are computed; a folder of weights by its whole path, the same on each machine."""
     address: str = "auto"
     """"auto" (a cluster that runs on this machine), "local" (one that ends with this process),
     host:port of a head, or ray://host:port."""
-    device: str = "auto"
-    """As in `wan.terminal.open_device`."""
-    offload: str | None = None
-    """What leaves the device in every job; None: as each job says."""
     gpus: float | None = None
     """Of each worker, a share below 1 or a whole number; None: 1 where the cluster has GPUs."""
     cpus: float = 1.0
@@ -39,7 +37,13 @@ class ClusterOptions:
     @classmethod
     def from_text(cls, text: str) -> ClusterOptions:
         """What `as_text` gave."""
-        return cls(**json.loads(text))
+        read = json.loads(text)
+        return cls(**{**read, "engine": Engine(**read["engine"])})
+
+    @property
+    def models(self) -> str:
+        """Of the engine."""
+        return self.engine.models
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,5 @@ class WorkerOptions:
     """What a worker is made with."""
 
     storage: str
-    models: str
-    device: str
-    offload: str | None
+    engine: Engine
     idle_seconds: float
-    ranks: int = 1
-    """GPUs that one job may use together."""

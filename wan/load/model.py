@@ -83,6 +83,44 @@ def load_model(
     )
 
 
+def open_transformer(
+    path: Path, placement: Placement, dtype: torch.dtype | None = None
+) -> WanModel:
+    """A model of which nothing but the transformer is there, to sample with.
+
+    Args:
+        path: a file, a shard index or a folder.
+        placement, dtype: as `load_model`.
+    Raises:
+        MissingFileError, ModelError: as `load_model`.
+    """
+    variant, config = check_transformer(path)
+    dtype = dtype or placement.default_dtype()
+
+    def refuse() -> nn.Module:
+        raise RuntimeError("this model was opened for its transformer alone")
+
+    missing: Part[Any] = Part("missing part", refuse, placement)
+    return WanModel(
+        name=_display_name(path),
+        variant=variant,
+        config=config,
+        transformer=_part(Kind.TRANSFORMER, path, dtype, placement),
+        vae=missing,
+        text_encoder=missing,
+        image_encoder=missing,
+        tokenizer=_NoTokenizer(),
+        identity=_identity(ModelFiles(path)),
+    )
+
+
+class _NoTokenizer:
+    """Of a model without a text encoder."""
+
+    def encode(self, text: str, max_length: int) -> list[int]:
+        raise RuntimeError("this model was opened for its transformer alone")
+
+
 def _identity(files: ModelFiles) -> tuple[Any, ...]:
     paths = (files.transformer, files.vae, files.text_encoder, files.image_encoder)
     # Of a folder its own time tells whether files in it were replaced by others.

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from .offload import MARGIN, Estimate, Offload, can_stream, room_on
 from .ring import BlockRing, find_stack, footprint
 from .turns import Turns
 from .weights import CPU, Homes, PatchedWeights
+
+if TYPE_CHECKING:
+    from ..parallel.seat import Ranks
 
 log = logging.getLogger("wan_local")
 
@@ -55,6 +58,8 @@ class Placement(Protocol):
 
     device: torch.device
     """Where forwards run."""
+    ranks: Ranks | None
+    """The processes that share a transformer's work; None: it is done here alone."""
 
     def own(self, module: nn.Module, name: str, stack: str = "") -> Owned:
         """Take a freshly loaded module into care.
@@ -104,6 +109,7 @@ class DevicePlacement:
         offload: what leaves it, and when.
         room: bytes that can still be taken there, None if unknown; for tests. Left out: the
             device is asked.
+        ranks: the processes that share a transformer's work, this one among them.
     """
 
     def __init__(
@@ -111,7 +117,9 @@ class DevicePlacement:
         device: str | torch.device = "cpu",
         offload: Offload | str = Offload.AUTO,
         room: Callable[[], int | None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         self.device = torch.device(device)
         self.offload = Offload(offload)
         self._room = room or (lambda: room_on(self.device))
@@ -164,6 +172,11 @@ class DevicePlacement:
             user.release()
         if self.device.type in ("cuda", "xpu", "mps"):
             torch.get_device_module(self.device).empty_cache()
+
+    def close(self) -> None:
+        """Part from the ranks, if there are several."""
+        if self.ranks is not None:
+            self.ranks.close()
 
     def _living(self) -> list[_DeviceOwned]:
         return [user for ref in self._users if (user := ref()) is not None]

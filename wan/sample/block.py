@@ -37,6 +37,7 @@ def run_block(
     rotary: Rotary,
     attend: Attend,
     product: Product,
+    attend_itself: Attend | None = None,
 ) -> None:
     """Send hidden states through a block, in place.
 
@@ -48,13 +49,15 @@ def run_block(
         rotary: positions.
         attend: computes attention.
         product: multiplies with the linear layers.
+        attend_itself: computes the self-attention, where other ranks have tokens too; None:
+            `attend` does.
     Source: diffusers models/transformers/transformer_wan.py, WanTransformerBlock.
     """
     shift, scale, gate, shift2, scale2, gate2 = _modulation(block, modulation)
     norm1, norm2, norm3 = block.norm1, block.norm2, block.norm3
     for x, cross in zip(states, keys, strict=True):
         normed = normalise(x, scale, shift, norm1.eps)
-        found = _attend_to_itself(block.attn1, normed, rotary, attend, product)
+        found = _attend_to_itself(block.attn1, normed, rotary, attend_itself or attend, product)
         if isinstance(norm2, nn.Identity):
             gated_add(x, found, gate)
             normed = x

@@ -15,6 +15,7 @@ from .face import embed_face, encode_motion, encode_no_motion
 from .forward import embed_context, embed_pose
 from .schedule import Solver
 from .settings import SampleSettings
+from .together import together
 from .workload import Workload
 
 
@@ -65,15 +66,16 @@ def sample_clip(
     work = Workload(model, clip_shape(condition), settings, len(texts))
 
     def sample() -> ClipLatents:
-        with ready_transformer(work, reporter) as (transformer, kernel):
+        with (
+            together("clip", model, (text, condition, settings, noise), reporter) as seat,
+            ready_transformer(work, seat) as (transformer, kernel),
+        ):
             weight = transformer.patch_embedding.weight
-            branches = _branches(transformer, texts, condition, reporter)
+            branches = _branches(transformer, texts, condition, seat.reporter)
             pose = embed_pose(transformer, condition.pose.to(weight.device, weight.dtype))
             solver = Solver(settings.solver, settings.steps, settings.shift)
             known = condition.known
-            run = prepare(
-                transformer, kernel, model, known, branches, solver, settings, reporter, pose
-            )
+            run = prepare(transformer, kernel, model, known, branches, solver, settings, seat, pose)
             latents = denoise(run, noise, solver)
             return ClipLatents(latents[:, :, 1:], describe_run(run))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..geometry import LatentShape
 from ..kernels import Product, as_loaded, fp8_problem, in_fp8
+from ..parallel import Split
+from ..parallel.seat import Seat
 from ..payloads import SampleReport, TextEmbeds, WanModel
 from ..progress import Reporter, phase
 from ..switch import uses_own_forward
@@ -46,11 +48,13 @@ class Denoiser:
 
 
 @contextmanager
-def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.Module, Kernel]]:
-    """The transformer on its device with the wanted attention kernel, inside the block.
+def ready_transformer(work: Workload, seat: Seat) -> Iterator[tuple[nn.Module, Kernel]]:
+    """The transformer on its device with the wanted attention kernel, inside the block; with
+    several ranks, on the devices of all.
 
     Args:
         work: what will be sampled; tells the memory that is needed.
+        seat: this process's place among the ranks.
     Yields:
         The transformer and the kernel that runs.
     """
@@ -59,7 +63,9 @@ def ready_transformer(work: Workload, reporter: Reporter) -> Iterator[tuple[nn.M
         weight = transformer.patch_embedding.weight
         head_dim = model.config["attention_head_dim"]
         attention = work.settings.options.attention
-        with attention_kernel(attention, weight.device, weight.dtype, head_dim, reporter) as kernel:
+        device, dtype, reporter = weight.device, weight.dtype, seat.reporter
+        with attention_kernel(attention, device, dtype, head_dim, reporter) as kernel:
+            seat.meet()
             yield transformer, kernel
 
 
@@ -71,7 +77,7 @@ def prepare(
     branches: Sequence[Branch],
     solver: Solver,
     settings: SampleSettings,
-    reporter: Reporter,
+    seat: Seat,
     pose: Tensor | None = None,
 ) -> Denoiser:
     """Make everything that all steps share, and tell what is skipped and stretched.
@@ -80,21 +86,25 @@ def prepare(
         transformer, kernel: from `ready_transformer`.
         known: [1, 20, T, H/8, W/8] on any device.
         branches: see `Denoiser`.
+        seat: this process's place among the ranks.
         pose: see `Network`.
     """
-    weight = transformer.patch_embedding.weight
+    weight, reporter = transformer.patch_embedding.weight, seat.reporter
     shape = LatentShape(*known.shape[2:])
+    split = None if seat.group is None else Split(seat.group, shape.tokens)
     _tell_riflex(model, shape, settings, reporter)
     known = known.to(weight.device, weight.dtype)
     product = _product(settings.options.linears, weight, reporter)
     tables = rotary_tables(transformer.rope, shape, settings.options.riflex, weight.device)
+    if split is not None:
+        tables = (split.own(tables[0]), split.own(tables[1]))
     return Denoiser(
-        network=Network(transformer, Rotary.of(tables), kernel.attend, product, pose),
+        network=Network(transformer, Rotary.of(tables), kernel.attend, product, pose, split=split),
         kernel=kernel.name,
         moments=[embed_time(transformer, t[None], known) for t in solver.timesteps],
         known=known,
         branches=branches,
-        plan=_skip_plan(transformer, model, solver, settings, reporter),
+        plan=_skip_plan(transformer, model, solver, settings, seat),
         residuals=ResidualCache(),
         settings=settings,
         reporter=reporter,
@@ -209,14 +219,17 @@ def _skip_plan(
     model: WanModel,
     solver: Solver,
     settings: SampleSettings,
-    reporter: Reporter,
+    seat: Seat,
 ) -> SkipPlan:
     zeroed = settings.guidance.zero_init_steps
     facts = RunFacts(transformer, solver.timesteps, model.name, model.variant, zeroed)
     if not settings.cache:
         return compute_all(settings.steps, facts.zeroed_steps)
     plan = settings.cache.plan(facts)
-    reporter.note(plan.describe())
+    if seat.group is not None:
+        # Devices of another kind round otherwise, and may find a step on the other side of the line.
+        plan = replace(plan, compute=seat.group.agree(plan.compute))
+    seat.reporter.note(plan.describe())
     return plan
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ..parallel import Split
 from .attention import Attend, scaled_dot_product
 
 _BATCH = 8
@@ -81,7 +83,11 @@ def _keys(adapter: nn.Module, tokens: Tensor) -> FaceKeys:
 
 
 def attend_to_face(
-    adapter: nn.Module, hidden: Tensor, face: FaceKeys, attend: Attend = scaled_dot_product
+    adapter: nn.Module,
+    hidden: Tensor,
+    face: FaceKeys,
+    attend: Attend = scaled_dot_product,
+    split: Split | None = None,
 ) -> Tensor:
     """What an adapter adds to the tokens.
 
@@ -90,11 +96,18 @@ def attend_to_face(
         hidden: [1, tokens, dim], latent frames one after the other.
         face: what it looks at.
         attend: computes attention.
+        split: which tokens those of `hidden` are; None: all.
     Returns:
         [1, tokens, dim], equal to the adapter's own forward.
     """
     queries = adapter.to_q(adapter.pre_norm_q(hidden)).unflatten(-1, (adapter.heads, -1))
-    # 1 (T s) heads d -> T s heads d
-    queries = adapter.norm_q(queries)[0].unflatten(0, (len(face.keys), -1))
-    seen = attend(queries, face.keys, face.values, None)
-    return adapter.to_out(seen.flatten(2, 3).type_as(queries).flatten(0, 1)[None])
+    queries, keys, values, before = adapter.norm_q(queries)[0], face.keys, face.values, 0
+    if split is not None:
+        frames, (before, after) = split.frames(len(keys))
+        keys, values = keys[frames], values[frames]
+        # Each frame is looked at by all of its tokens: zeros stand for those of other ranks.
+        queries = functional.pad(queries, (0, 0, 0, 0, before, after))
+    # (T s) heads d -> T s heads d
+    seen = attend(queries.unflatten(0, (len(keys), -1)), keys, values, None)
+    seen = seen.flatten(2, 3).type_as(queries).flatten(0, 1)
+    return adapter.to_out(seen[None, before : before + hidden.shape[1]])

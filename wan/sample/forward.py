@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..errors import GeometryError
 from ..geometry import TEXT_TOKENS
 from ..kernels import Product, as_loaded, gated_add, normalise
+from ..parallel import Split
+from ..parallel.attention import across
 from ..switch import uses_own_forward
 from .attention import Attend, scaled_dot_product
 from .block import run_block
@@ -18,6 +20,7 @@ from .cache import ResidualCache
 from .cross import Branch, KeyMemory
 from .face import attend_to_face
 from .rope import Rotary
+from .stock import attention_across
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Network:
     """From `embed_pose`, for all latent frames but the first."""
     keys: KeyMemory = field(default_factory=KeyMemory)
     """Of the cross-attention."""
+    split: Split | None = None
+    """Which tokens are this process's, where several compute; `rotary` is then of these alone."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +144,26 @@ def predict_velocities(
     patches = transformer.patch_embedding(latents)
     if network.pose is not None:
         patches[:, :, 1:] += network.pose
-    tokens = patches.flatten(2).transpose(1, 2).contiguous()
+    tokens = patches.flatten(2).transpose(1, 2)
+    if network.split is not None:
+        tokens = network.split.own(tokens)
+    tokens = tokens.contiguous()
     if step.is_computed:
-        run = _run_own_blocks if uses_own_forward() else _run_stock_blocks
-        hidden = run(network, tokens, moment.modulation, branches, step.numbers, check)
+        given = (network, tokens, moment.modulation, branches, step.numbers, check)
+        if uses_own_forward():
+            hidden = _run_own_blocks(*given)
+        else:
+            with attention_across(transformer, network.split):
+                hidden = _run_stock_blocks(*given)
         if step.is_reused:
             for number, state in zip(step.numbers, hidden, strict=True):
                 step.residuals.store(number, tokens, state)
     else:
         check()
         hidden = [step.residuals.apply(number, tokens) for number in step.numbers]
-    return [project(transformer, state, moment.time, latents.shape) for state in hidden]
+    return [
+        project(transformer, state, moment.time, latents.shape, network.split) for state in hidden
+    ]
 
 
 def _run_own_blocks(
@@ -161,14 +175,15 @@ def _run_own_blocks(
     check: Callable[[], None],
 ) -> list[Tensor]:
     hidden = [tokens.clone() for _ in branches]  # the blocks work in place
-    transformer = network.transformer
+    transformer, attend = network.transformer, network.attend
+    itself = network.split and across(network.split, attend, transformer.blocks[0].attn1.heads)
     for index, block in enumerate(transformer.blocks):
         check()
         keys = [
             network.keys.of(transformer, number, index, block.attn2, branch)
             for number, branch in zip(numbers, branches, strict=True)
         ]
-        run_block(block, hidden, keys, modulation, network.rotary, network.attend, network.product)
+        run_block(block, hidden, keys, modulation, network.rotary, attend, network.product, itself)
         for state, branch in zip(hidden, branches, strict=True):
             change = _seen_in_face(network, index, state, branch)
             if change is not None:
@@ -210,16 +225,23 @@ def _seen_in_face(network: Network, block: int, state: Tensor, branch: Branch) -
     if rest:
         return None
     adapter = network.transformer.face_adapter[number]
-    return attend_to_face(adapter, state, branch.faces[number], network.attend)
+    return attend_to_face(adapter, state, branch.faces[number], network.attend, network.split)
 
 
-def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
+def project(
+    transformer: nn.Module,
+    hidden: Tensor,
+    time: Tensor,
+    shape: torch.Size,
+    split: Split | None = None,
+) -> Tensor:
     """Tokens back to latents.
 
     Args:
         hidden: [1, tokens, dim] after the last block.
         time: [1, dim] time embedding.
         shape: of the transformer's input, for its frames, height and width.
+        split: which tokens those of `hidden` are; None: all.
     """
     shift, scale = (transformer.scale_shift_table.to(time.device) + time[:, None]).float()[0]
     if uses_own_forward():
@@ -227,6 +249,8 @@ def project(transformer: nn.Module, hidden: Tensor, time: Tensor, shape: torch.S
     else:
         normed = transformer.norm_out(hidden.float()) * (1 + scale) + shift
     tokens = transformer.proj_out(normed.type_as(hidden))
+    if split is not None:  # 64 numbers a token here, where a real model's tokens have 5120
+        tokens = split.gather(tokens)
     depth, rows, columns = transformer.config.patch_size
     grid = (shape[2] // depth, shape[3] // rows, shape[4] // columns)
     tokens = tokens.view(1, *grid, depth, rows, columns, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from .denoise import denoise, describe_run, guided_texts, prepare, ready_transfo
 from .forward import embed_context
 from .schedule import Solver
 from .settings import SampleSettings
+from .together import together
 from .workload import Workload
 
 
@@ -46,14 +49,18 @@ def sample_video(
     seed = resolve_seed(settings.seed, reporter)
     noise = draw_noise(condition.shape, make_generator(seed))
     known = torch.cat([condition.mask, condition.latents], dim=1)
+    given = (text, condition, replace(settings, seed=seed))
     work = Workload(model, condition.shape, settings, len(texts))
     reporter.note(work.describe())
 
     def sample() -> tuple[Tensor, SampleReport]:
-        with ready_transformer(work, reporter) as (transformer, kernel):
+        with (
+            together("video", model, given, reporter) as seat,
+            ready_transformer(work, seat) as (transformer, kernel),
+        ):
             branches = [_branch(transformer, embeds, condition) for embeds in texts]
             solver = Solver(settings.solver, settings.steps, settings.shift)
-            run = prepare(transformer, kernel, model, known, branches, solver, settings, reporter)
+            run = prepare(transformer, kernel, model, known, branches, solver, settings, seat)
             return denoise(run, noise, solver), describe_run(run)
 
     latents, report = work.within_memory(sample, reporter)

@@ -39,12 +39,15 @@ class Workload:
         return self.model.transformer.describe_memory(self.nbytes)
 
     def within_memory(self, work: Callable[[], T], reporter: Reporter) -> T:
-        """Do it; where memory runs out, once more with less.
+        """Do it; where memory runs out, once more with less. Of several ranks the first decides.
 
         Raises:
             OutOfVramError: it does not fit with streamed blocks either.
         """
         part = self.model.transformer
+        ranks = part.placement.ranks
+        if ranks is not None and not ranks.leads:
+            return work()
         needs = lambda: self.nbytes  # noqa: E731
         return within_memory(work, part, needs, reporter, streamed(part), self.cures())
 
@@ -67,6 +70,11 @@ class Workload:
             yield Cure(self._kept(self.branches, shape), "leave out the step cache (tea_cache 0)")
 
     def _bytes(self, shape: LatentShape) -> int:
+        """Of one rank, where several share the tokens."""
+        ranks = self.model.transformer.placement.ranks
+        return self._whole(shape) // (1 if ranks is None else ranks.size)
+
+    def _whole(self, shape: LatentShape) -> int:
         config = self.model.config
         joint = self.branches - 1 if self.settings.options.joint_pass else 0
         kept = joint + (self.branches if self.settings.cache else 0)

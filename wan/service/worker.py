@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ class WorkerExecutor:
     """Runs jobs in `python -m wan worker`; a crash there is the end of that job and nothing else.
 
     Args:
-        models: "mini", "tiny" or the whole path of a folder of weights.
-        device: "auto" or a torch device.
-        offload: what leaves the device in every job; None: as each job says.
+        arguments: of that command, which say how jobs are computed; a folder of weights by its
+            whole path.
+        device: that they name, until the process says which one that is.
         grace: seconds between asking a job to stop and killing its process.
         expect: called in a thread before a job is taken; its WanError says which weights are
             missing.
@@ -41,14 +41,12 @@ class WorkerExecutor:
 
     def __init__(
         self,
-        models: str,
+        arguments: Sequence[str],
         device: str = "auto",
-        offload: str | None = None,
         grace: float = _GRACE,
         expect: Callable[[Job], None] | None = None,
     ) -> None:
-        self._command = ["worker", "--models", models, "--device", device]
-        self._command += ["--offload", offload] if offload else []
+        self._command = ["worker", *arguments]
         self._grace, self._expect = grace, expect
         self._queue = FairQueue()
         self._running: Job | None = None
