@@ -22,6 +22,7 @@ from typing import Any
 from ..child import Channel, end_with_server
 from ..errors import WanError
 from .cluster import Cluster, no_connection
+from .node import check_version
 from .options import ClusterOptions
 
 _CONNECT_SECONDS = 60.0
@@ -49,6 +50,8 @@ class Driver:
         self._poll = min(_POLL, idle_seconds / 3)
         self._workers: dict[str, Any] = {}
         self._starting: set[str] = set()
+        self._room: int | None = None
+        """As last told; None: to be told again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
@@ -103,10 +106,12 @@ class Driver:
         try:
             worker = self._cluster.start_worker(name)
             state = await asyncio.wait_for(_answer(worker.hello.remote()), _START_SECONDS)
+            check_version(state["node"], state["version"])
         except Exception as error:
             if worker is not None:
                 self._cluster.kill(worker)
             reason = self._cluster.words(error, _START_SECONDS)
+            self._room = None
             self._tell("gone", name=name, text=reason, is_start=True)
             return
         finally:
@@ -150,6 +155,7 @@ class Driver:
             except Exception as error:
                 if self._cluster.is_death(error):
                     self._workers.pop(name, None)
+                    self._room = None
                     self._tell("gone", name=name, text=self._cluster.words(error), is_start=False)
                     return
                 await asyncio.sleep(_LOOK)  # out of reach; Ray decides whether it is dead
@@ -160,7 +166,6 @@ class Driver:
 
     async def _watch(self) -> None:
         """Tell how many workers more there is room for; end when the head does not answer."""
-        known: int | None = None
         while True:
             asked = asyncio.ensure_future(
                 asyncio.to_thread(self._cluster.room, len(self._workers), len(self._starting))
@@ -169,9 +174,9 @@ class Driver:
             if not done or asked.exception() is not None:
                 self._tell("lost", text="The head of the cluster does not answer.")
                 os._exit(1)
-            if asked.result() != known:
-                known = asked.result()
-                self._tell("room", room=known)
+            if asked.result() != self._room:
+                self._room = asked.result()
+                self._tell("room", room=self._room)
             await asyncio.sleep(_LOOK)
 
     def _tell(self, kind: str, **facts: Any) -> None:

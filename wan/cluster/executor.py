@@ -62,6 +62,8 @@ class RayExecutor:
         self._link = DriverLink(options, self._hear)
         self._queue = FairQueue()
         self._runs: dict[str, Run] = {}
+        self._unsaved: set[str] = set()
+        """Ended jobs whose end the server has not saved yet."""
         self._workers: dict[str, Worker] = {}
         self._lacks: dict[str, str] = {}
         self._room = 0
@@ -100,7 +102,7 @@ class RayExecutor:
         self._queue.count(job)
         if outcome is not None:
             self._finish(run, {})
-        elif holder is not None:
+        elif holder is not None and holder.name in self._workers:
             run.worker = holder.name
             for said in (self._early or {}).pop(task_id, []):
                 self._news(holder.name, said)
@@ -124,6 +126,7 @@ class RayExecutor:
 
     async def forget(self, task_id: str) -> None:
         """Delete what the storage has of an ended job."""
+        self._unsaved.discard(task_id)
 
         async def work() -> None:
             with suppress(Exception):  # the next sweep tries again
@@ -156,7 +159,7 @@ class RayExecutor:
             self._room = message["room"]
         elif kind == "up":
             self._start_pause = 1.0
-            self._workers[message["name"]] = _read_worker(message)
+            self._workers[message["name"]] = Worker.read(message)
         elif kind == "gone":
             self._gone(message)
         elif kind == "refused":
@@ -170,7 +173,7 @@ class RayExecutor:
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._room, self._lacks = message["room"], message["lacks"]
-        found = [_read_worker(one) for one in message["workers"]]
+        found = [Worker.read(one) for one in message["workers"]]
         self._workers = {worker.name: worker for worker in found}
         for run in list(self._runs.values()):
             if not run.worker or run.is_ending:
@@ -354,6 +357,7 @@ class RayExecutor:
     def _end(self, run: Run, outcome: Outcome) -> None:
         run.stop_waiting()
         self._runs.pop(run.job.task_id, None)
+        self._unsaved.add(run.job.task_id)
         self._queue.done(run.job.task_id)
         self._listener.ended(run.job.task_id, outcome)
         self._dispatch()
@@ -373,7 +377,7 @@ class RayExecutor:
             if worker.task_id and worker.task_id not in self._runs:
                 self._link.send({"cancel": worker.task_id, "worker": worker.name})
         while True:
-            await sweep(self._storage, self._runs)
+            await sweep(self._storage, self._runs, self._unsaved)
             await asyncio.sleep(_SWEEP_AGAIN)
 
     def _tell_stages(self, stage: str) -> None:
@@ -392,14 +396,3 @@ class RayExecutor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("The work with the cluster failed", exc_info=task.exception())
-
-
-def _read_worker(message: Mapping[str, Any]) -> Worker:
-    return Worker(
-        message["name"],
-        node=message["node"],
-        app=message["app"],
-        key=message["key"],
-        task_id=message["task_id"],
-        lacks=message["lacks"],
-    )

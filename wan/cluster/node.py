@@ -55,6 +55,22 @@ def inspect_node(models: str, address: str) -> dict[str, Any]:
     return {"node": name, "version": pack_version(), "lacks": lacks}
 
 
+def check_version(node: str, version: str) -> None:
+    """Refuse another version of the pack. Raises: UnavailableError.
+
+    Args:
+        node: where it was found.
+        version: as `pack_version`.
+    """
+    own = pack_version()
+    if version != own:
+        raise UnavailableError(
+            what=f"The node {node} has version {version} of this pack; here it is {own}.",
+            why="Server and workers speak with each other and must be of one version.",
+            fix=f"Bring {ROOT} on that node to version {own}, and start again.",
+        )
+
+
 def check_nodes(reports: Sequence[NodeReport], models: str) -> dict[str, str]:
     """Refuse machines on which no job can run.
 
@@ -69,15 +85,8 @@ def check_nodes(reports: Sequence[NodeReport], models: str) -> dict[str, str]:
     """
     from ..params import APPS
 
-    own = pack_version()
     for report in reports:
-        if report.version != own:
-            raise UnavailableError(
-                what=f"The node {report.node} has version {report.version} of this pack; here it "
-                f"is {own}.",
-                why="Server and workers speak with each other and must be of one version.",
-                fix=f"Bring {ROOT} on that node to version {own}, and start again.",
-            )
+        check_version(report.node, report.version)
         if report.lacks and set(report.lacks) >= set(APPS):
             raise MissingFileError(
                 what=f"The node {report.node} has no weights in {models}: "

@@ -29,6 +29,12 @@ class Worker:
     lacks: Mapping[str, str] | None = None
     """Apps whose weights are not on its machine, with what is missing."""
 
+    @classmethod
+    def read(cls, message: Mapping[str, Any]) -> Worker:
+        """A worker that has started, as the driver describes it."""
+        names = ("name", "node", "app", "key", "task_id", "lacks")
+        return cls(**{name: message[name] for name in names})
+
     @property
     def is_free(self) -> bool:
         """Whether it can begin a job."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .run import Run
 from .storage import Storage, job_folder
@@ -15,16 +15,17 @@ _KEEP_INPUTS = 86_400.0
 """Seconds that inputs stay which no job uses: they may come again."""
 
 
-async def sweep(storage: Storage, runs: Mapping[str, Run]) -> None:
+async def sweep(storage: Storage, runs: Mapping[str, Run], unsaved: Collection[str]) -> None:
     """Delete jobs that are not open, and old inputs.
 
     Args:
         storage: of this service alone.
         runs: open jobs by id.
+        unsaved: ids of ended ones that are still needed.
     """
     try:
         for task_id in await asyncio.to_thread(storage.names, "jobs"):
-            if task_id not in runs:
+            if task_id not in runs and task_id not in unsaved:
                 await asyncio.to_thread(storage.delete, job_folder(task_id))
         used = [name for run in runs.values() for name in run.files]
         await asyncio.to_thread(storage.forget_inputs, used, _KEEP_INPUTS)
