@@ -1,7 +1,6 @@
 """Rank 0 in this process, another one as it is in earnest: what they make, and how they end."""
 
 import os
-import resource
 import signal
 import sys
 from dataclasses import replace
@@ -276,6 +275,8 @@ def test_a_rank_without_memory_streams_its_blocks_at_the_second_try(
     settings = replace(SETTINGS, steps=2, cache=None)
 
     def limit():
+        import resource
+
         (pid,) = leader.pids
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + (1 << 20)
