@@ -62,10 +62,10 @@ class Rank:
         from .load.lora.apply import apply_lora
         from .load.model import open_transformer
 
-        wanted = json.dumps([message["transformer"], message["loras"]])
+        wanted = json.dumps([message["stamp"], message["loras"]])
         if wanted not in self._kept:
             model = open_transformer(Path(message["transformer"]), self._placement)
-            for lora, strength in message["loras"]:
+            for (lora, *_), strength in message["loras"]:
                 # Rank 0 has read it already, and decided what may be in it.
                 model = apply_lora(model, Path(lora), strength, allow_pickle=True)
             # Of two models one would not fit; the same one with other LoRAs shares its weights.

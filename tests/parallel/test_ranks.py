@@ -85,8 +85,12 @@ def expected(i2v, text, condition):
 
 @pytest.fixture
 def lora(tmp_path):
-    generator = torch.Generator().manual_seed(2)
-    name, path = "diffusion_model.blocks.1.ffn.0", tmp_path / "lora.safetensors"
+    return write_lora(tmp_path / "lora.safetensors", 2)
+
+
+def write_lora(path, seed):
+    generator = torch.Generator().manual_seed(seed)
+    name = "diffusion_model.blocks.1.ffn.0"
     up, down = (torch.randn(*size, generator=generator) for size in ((96, 2), (2, 48)))
     save_file({f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}, path)
     return path
@@ -164,11 +168,18 @@ def test_streamed_blocks(sample, shared, expected):
 def test_a_lora_is_on_the_weights_of_all_ranks(
     sample, shared, i2v, text, condition, expected, lora
 ):
-    made = sample(model=apply_lora(shared, lora, 0.8))
-    alone = sample_video(apply_lora(i2v, lora, 0.8), text, condition, SETTINGS, Silent())
-    assert distance(made.latents, alone.latents) < RELATIVE
-    assert distance(made.latents, expected.latents) > 100 * RELATIVE
+    def both():
+        made = sample(model=apply_lora(shared, lora, 0.8)).latents
+        alone = sample_video(apply_lora(i2v, lora, 0.8), text, condition, SETTINGS, Silent())
+        assert distance(made, alone.latents) < RELATIVE
+        return made
+
+    made = both()
+    assert distance(made, expected.latents) > 100 * RELATIVE
     assert distance(sample().latents, expected.latents) < RELATIVE
+    both()
+    write_lora(lora, 3)  # another one under the same name
+    assert distance(both(), made) > 100 * RELATIVE
 
 
 def test_fp8_weights_with_a_lora(tiny, tmp_path, leader, text, condition, lora, expected):
