@@ -62,15 +62,15 @@ class Rank:
         from .load.lora.apply import apply_lora
         from .load.model import open_transformer
 
-        path = message["transformer"]
-        if path not in self._kept:
-            self._kept.clear()  # of two models one would not fit
-            self._kept[path] = open_transformer(Path(path), self._placement)
-        model = self._kept[path]
-        for lora, strength in message["loras"]:
-            # Rank 0 has read it already, and decided what may be in it.
-            model = apply_lora(model, Path(lora), strength, allow_pickle=True)
-        return model
+        wanted = json.dumps([message["stamp"], message["loras"]])
+        if wanted not in self._kept:
+            model = open_transformer(Path(message["transformer"]), self._placement)
+            for (lora, *_), strength in message["loras"]:
+                # Rank 0 has read it already, and decided what may be in it.
+                model = apply_lora(model, Path(lora), strength, allow_pickle=True)
+            # Of two models one would not fit; the same one with other LoRAs shares its weights.
+            self._kept = {wanted: model}
+        return self._kept[wanted]
 
 
 def run_rank(rank: int, ranks: int, port: int, device: str) -> int:

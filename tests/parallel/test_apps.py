@@ -116,6 +116,7 @@ def test_ranks_that_cannot_be_are_refused(run, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
     with pytest.raises(UnavailableError, match="without NCCL"):
         rank_devices(gpu, 2)
+    assert main(["serve", "--models", "tiny", "--ranks", "0"]) == 2
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     status, frames, said = run(I2V, PICTURE, "--ranks", "2")
     assert status == 2 and frames is None and "built without torch.distributed" in said

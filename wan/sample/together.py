@@ -54,7 +54,9 @@ def _call(kind: str, model: WanModel, arguments: Sequence[Any]) -> Call:
     part = model.transformer
     facts = {
         "transformer": model.identity[0][0],
-        "loras": [[patch.identity[0], patch.strength] for patch in part.patches],
+        # With times and sizes, by which another rank sees that a file was replaced by another.
+        "stamp": list(model.identity[0]),
+        "loras": [[list(patch.identity), patch.strength] for patch in part.patches],
         "forward": os.environ.get(FORWARD, ""),
         "offload": part.placement.offload.value,
         "arguments": [pack(argument, tensors) for argument in arguments],
