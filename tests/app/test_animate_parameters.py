@@ -192,10 +192,10 @@ def test_in_replacement_the_aspect_is_the_driving_videos(run):
 
 def test_offload_model_lets_models_leave_a_device_that_is_full(files, tiny, around, tmp_path):
     """Where it is said that nothing more fits; without it they stay all the same."""
+    from wan_local.wan.engine import Engine
     from wan_local.wan.load.model import load_model
     from wan_local.wan.payloads import Variant
     from wan_local.wan.residency import DevicePlacement
-    from wan_local.wan.engine import Engine
     from wan_local.wan.tiny import tiny_files
 
     left = Counter()

@@ -35,6 +35,7 @@ class Cluster:
 
     def __init__(self, options: ClusterOptions, cpus: float, gpus: float) -> None:
         self._options, self._needs = options, {"CPU": cpus, "GPU": gpus}
+        self._dashboard = ""
 
     @classmethod
     def connect(cls, options: ClusterOptions) -> Cluster:
@@ -55,7 +56,7 @@ class Cluster:
         if options.address == "local":
             more = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
         try:
-            ray.init(
+            context = ray.init(
                 address=options.address,
                 namespace=options.namespace,
                 log_to_driver=False,
@@ -70,6 +71,7 @@ class Cluster:
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         cluster = cls(options, options.cpus, gpus)
+        cluster._dashboard = context.dashboard_url
         cluster._expect_room()
         return cluster
 
@@ -104,7 +106,9 @@ class Cluster:
                 ) from error
             reports.append(NodeReport(**found))
         lacks = check_nodes(reports, self._options.models)
-        return {"nodes": [report.node for report in reports], "lacks": lacks, "needs": self._needs}
+        nodes = [report.node for report in reports]
+        page = f"http://{self._dashboard}" if self._dashboard else None
+        return {"nodes": nodes, "lacks": lacks, "needs": self._needs, "dashboard": page}
 
     def find_workers(self) -> dict[str, Any]:
         """Handles of this service's workers by their names."""

@@ -6,16 +6,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ..errors import MissingFileError
-from ..service.executor import Job, Listener, Outcome
+from ..service.executor import Job, Listener, Outcome, WorkerInfo
 from ..service.queue import FairQueue
 from ..service.statuses import Status
 from ..service.worker import missing_models
+from .background import Background
 from .collect import collect
 from .link import DriverLink
 from .options import ClusterOptions
@@ -23,6 +24,7 @@ from .placement import Worker, app_name, given, place
 from .run import Run, make_order, put_inputs
 from .storage import Storage, job_folder
 from .sweep import sweep
+from .view import View
 
 log = logging.getLogger("wan_local")
 
@@ -47,6 +49,8 @@ class RayExecutor:
         grace: seconds between asking a job to stop and killing its worker.
         patience: seconds out of reach after which running jobs are given up.
     """
+
+    name = "ray"
 
     def __init__(
         self,
@@ -73,14 +77,15 @@ class RayExecutor:
         self._start_pause, self._may_start = 1.0, True
         self._giving_up: asyncio.TimerHandle | None = None
         self._listener: Listener | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
+        self._view = View()
 
     async def start(self, listener: Listener) -> None:
         """Connect. Raises: WanError, the cluster or the storage cannot be used."""
         self._listener = listener
         await asyncio.to_thread(self._storage.check)
         await self._link.start()
-        self._spawn(self._sweep())
+        self._background.spawn(self._sweep())
 
     async def submit(self, job: Job) -> None:
         """Queue a job. Raises: ApiError requirements_not_met."""
@@ -108,7 +113,7 @@ class RayExecutor:
                 self._news(holder.name, said)
         else:
             run.worker = _UNKNOWN
-            self._spawn(self._lose(run, "its worker died while the server was away"))
+            self._background.spawn(self._lose(run, "its worker died while the server was away"))
         return True
 
     async def cancel(self, task_id: str) -> None:
@@ -132,7 +137,16 @@ class RayExecutor:
             with suppress(Exception):  # the next sweep tries again
                 await asyncio.to_thread(self._storage.delete, job_folder(task_id))
 
-        self._spawn(work())
+        self._background.spawn(work())
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of Ray's own page, or None."""
+        return self._view.dashboard
+
+    async def workers(self) -> list[WorkerInfo]:
+        """All of this service, those included that are starting."""
+        return self._view.infos(self._workers.values())
 
     async def close(self) -> None:
         """End idle workers; jobs that run go on, and the next server finds them."""
@@ -140,9 +154,7 @@ class RayExecutor:
             run.stop_waiting()
         if self._giving_up is not None:
             self._giving_up.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._link.close()
 
     # What the driver says
@@ -165,7 +177,7 @@ class RayExecutor:
         elif kind == "refused":
             run = self._runs.get(message["task_id"])
             if run is not None and run.attempt == message["attempt"]:
-                self._spawn(self._lose(run, "its worker did not take it"))
+                self._background.spawn(self._lose(run, "its worker did not take it"))
         self._dispatch()
 
     def _reached(self, message: Mapping[str, Any]) -> None:
@@ -173,13 +185,14 @@ class RayExecutor:
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._room, self._lacks = message["room"], message["lacks"]
+        self._view.dashboard = message["dashboard"]
         found = [Worker.read(one) for one in message["workers"]]
         self._workers = {worker.name: worker for worker in found}
         for run in list(self._runs.values()):
             if not run.worker or run.is_ending:
                 continue
             if run.worker not in self._workers:
-                self._spawn(self._lose(run, "its worker was lost with the cluster"))
+                self._background.spawn(self._lose(run, "its worker was lost with the cluster"))
             elif run.order:  # it may not have arrived, and is done once however often it does
                 self._link.send({"begin": run.order, "worker": run.worker})
                 self._workers[run.worker] = given(
@@ -199,7 +212,7 @@ class RayExecutor:
     def _give_up(self) -> None:
         for run in list(self._runs.values()):
             if run.worker and not run.is_ending:
-                self._spawn(self._lose(run, "the head of the cluster was lost"))
+                self._background.spawn(self._lose(run, "the head of the cluster was lost"))
 
     def _gone(self, message: Mapping[str, Any]) -> None:
         worker = self._workers.pop(message["name"], None)
@@ -213,7 +226,7 @@ class RayExecutor:
         for run in list(self._runs.values()):
             if run.worker == message["name"] and not run.is_ending:
                 log.warning("%s: %s", where, message["text"])
-                self._spawn(self._lose(run, where))
+                self._background.spawn(self._lose(run, where))
 
     def _start_again(self) -> None:
         self._may_start = True
@@ -221,6 +234,7 @@ class RayExecutor:
 
     def _news(self, name: str, said: Mapping[str, Any]) -> None:
         run, task_id, kind = self._runs.get(said["task_id"]), said["task_id"], said["kind"]
+        self._view.hear(name, said)
         if kind == "ended" and name in self._workers:
             self._free(name, said)
         if run is None:
@@ -278,7 +292,7 @@ class RayExecutor:
             run = self._runs[job.task_id]
             run.worker = name
             self._listener.status(job.task_id, Status.PREPARING)
-            self._spawn(self._begin(run))
+            self._background.spawn(self._begin(run))
         for _ in range(plan.starts):
             name = f"worker-{secrets.token_hex(6)}"
             self._workers[name] = Worker(name, is_up=False)
@@ -352,7 +366,7 @@ class RayExecutor:
             outcome = await collect(self._storage, job.task_id, job.folder, said)
             self._end(run, outcome)
 
-        self._spawn(work())
+        self._background.spawn(work())
 
     def _end(self, run: Run, outcome: Outcome) -> None:
         run.stop_waiting()
@@ -367,7 +381,7 @@ class RayExecutor:
         if self._is_reached and run.worker:
             self._link.send({"stop": run.worker})
         else:
-            self._spawn(self._lose(run, "it was cancelled"))
+            self._background.spawn(self._lose(run, "it was cancelled"))
 
     async def _sweep(self) -> None:
         """Time and again, delete what belongs to no job; once, stop what nobody wants any more."""
@@ -386,13 +400,3 @@ class RayExecutor:
 
     def _tell_queue(self) -> None:
         self._listener.queue([job.task_id for job in self._queue.order()])
-
-    def _spawn(self, work: Awaitable[Any]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("The work with the cluster failed", exc_info=task.exception())
