@@ -79,6 +79,7 @@ class RayExecutor:
         self._listener: Listener | None = None
         self._background = Background()
         self._view = View()
+        self.dashboard: str | None = None
 
     async def start(self, listener: Listener) -> None:
         """Connect. Raises: WanError, the cluster or the storage cannot be used."""
@@ -139,11 +140,6 @@ class RayExecutor:
 
         self._background.spawn(work())
 
-    @property
-    def dashboard(self) -> str | None:
-        """Address of Ray's own page, or None."""
-        return self._view.dashboard
-
     async def workers(self) -> list[WorkerInfo]:
         """All of this service, those included that are starting."""
         return self._view.infos(self._workers.values())
@@ -185,7 +181,7 @@ class RayExecutor:
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._room, self._lacks = message["room"], message["lacks"]
-        self._view.dashboard = message["dashboard"]
+        self.dashboard = message["dashboard"]
         found = [Worker.read(one) for one in message["workers"]]
         self._workers = {worker.name: worker for worker in found}
         for run in list(self._runs.values()):

@@ -11,11 +11,9 @@ from .placement import Worker
 
 
 class View:
-    """What the executor's own records do not hold: devices, ended jobs, the dashboard."""
+    """What the executor's own records do not hold: devices and ended jobs."""
 
     def __init__(self) -> None:
-        self.dashboard: str | None = None
-        """Address of Ray's own page, or None."""
         self._devices: dict[str, str] = {}
         self._done: Counter[str] = Counter()
 
