@@ -82,7 +82,7 @@ def test_the_service_runs_cancels_and_runs_again(tmp_path):
         os.kill(bench.executor.pid, 9)
         await bench.until(lambda: not is_alive(rank))
 
-    on_bench(tmp_path, script, ranks=2)
+    on_bench(tmp_path, script, arguments=("--ranks", "2"))
 
 
 def children(pid):

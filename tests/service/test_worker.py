@@ -34,8 +34,9 @@ DANCE = {
 class Bench:
     """An executor and all that it says."""
 
-    def __init__(self, folder, **options):
-        self.executor = WorkerExecutor(["--models", "tiny", "--device", "cpu"], "cpu", **options)
+    def __init__(self, folder, arguments=(), **options):
+        command = ["--models", "tiny", "--device", "cpu", *arguments]
+        self.executor = WorkerExecutor(command, "cpu", **options)
         self.folder, self.said, self.ends = folder, [], {}
         self.order = []
 
