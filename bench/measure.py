@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import os
 import statistics
 import time
@@ -14,6 +15,7 @@ import cv2
 import torch
 
 STATUS = Path("/proc/self/status")
+_LEAST_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Result:
     result_bytes: int | None = None
     peer_peak_bytes: int | None = None
     id: str = ""
+    repeats: int = 0
+    """How many runs the medians are of."""
 
 
 def rows_of(
@@ -88,20 +92,29 @@ def rows_of(
         yield Row(told, ours, peer, peer_name, frames, goals.get(name), threads, id)
 
 
-def measure(row: Row, repeats: int) -> list[Result]:
-    """Time a row, once per number of threads: peer, ours, peer, ours, ..."""
+def measure(row: Row, repeats: int, most: float = math.inf) -> list[Result]:
+    """Time a row, once per number of threads: peer, ours, peer, ours, ...
+
+    Args:
+        repeats: how often.
+        most: seconds for one number of threads, behind which nothing is repeated any more; two
+            runs of each there are anyway.
+    """
     results = []
     for threads in row.threads:
         with limited_to(threads):
-            results.append(_measure(row, repeats, threads))
+            results.append(_measure(row, repeats, threads, most))
     return results
 
 
-def _measure(row: Row, repeats: int, threads: int) -> Result:
+def _measure(row: Row, repeats: int, threads: int, most: float) -> Result:
+    end = time.perf_counter() + most
     ours, peers = [], []
     peak, size = _peak_of(row.ours)  # and warms up
     peer_peak = _peak_of(row.peer)[0] if row.peer else None
-    for _ in range(repeats):
+    for number in range(repeats):
+        if number >= _LEAST_REPEATS and time.perf_counter() > end:
+            break
         if row.peer:
             peers.append(_time(row.peer, row.frames))
         ours.append(_time(row.ours, row.frames))
@@ -116,6 +129,7 @@ def _measure(row: Row, repeats: int, threads: int) -> Result:
         result_bytes=size,
         peer_peak_bytes=peer_peak,
         id=row.id,
+        repeats=len(ours),
     )
     if not row.peer:
         return result

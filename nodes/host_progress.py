@@ -11,6 +11,7 @@ from comfy.utils import ProgressBar
 
 from ..wan.pace import Pace
 from ..wan.progress import Preview
+from .host_pictures import PictureMaker
 
 log = logging.getLogger("wan_local")
 
@@ -35,7 +36,8 @@ class NodeReporter:
         self._shares = {name: share / whole for name, share in phases.items()}
         self._finished = 0.0
         self._phase, self._total = "", 1
-        self._previewer = None
+        self._value = 0
+        self._pictures: PictureMaker | None = None
         self._has_previewer = True  # until the host says otherwise
         self._pace = Pace(time.monotonic)
         self._is_told = False  # by the stage itself, which knows more
@@ -53,14 +55,19 @@ class NodeReporter:
     def update(self, done: int, preview: Preview | None = None) -> None:
         """Move the bar; the host raises here if the user cancelled."""
         self.check_cancelled()
+        self._show(waits=True)
         share = self._shares.get(self._phase, 0)
-        value = self._finished + share * done / self._total
-        self._bar.update_absolute(round(value * _BAR), _BAR, self._picture(preview))
+        self._value = round((self._finished + share * done / self._total) * _BAR)
+        self._bar.update_absolute(self._value, _BAR)
+        if preview is not None and self._has_previewer:
+            self._begin_picture(preview)
+            self._show(waits=done >= self._total)
         self._tell(done)
 
     def check_cancelled(self) -> None:
-        """Raise the host's own interruption if the user cancelled."""
+        """Raise the host's own interruption if the user cancelled; show a picture that is ready."""
         memory.throw_exception_if_processing_interrupted()
+        self._show(waits=False)
 
     def note(self, text: str) -> None:
         """A line in the log and under the node."""
@@ -97,17 +104,22 @@ class NodeReporter:
         if server is not None and self._node_id is not None:
             server.send_progress_text(text, self._node_id)
 
-    def _picture(self, preview: Preview | None):
-        if preview is None or not self._has_previewer:
-            return None
-        if self._previewer is None:
+    def _begin_picture(self, preview: Preview) -> None:
+        if self._pictures is None:
             # Through the module at run time: other packs replace this function.
             device = memory.get_torch_device()
-            self._previewer = latent_preview.get_previewer(device, Wan21())
-            self._has_previewer = self._previewer is not None
-            return self._picture(preview)
-        kind, picture, _ = self._previewer.decode_latent_to_preview_image("JPEG", preview())
-        return kind, picture, _PREVIEW_PIXELS
+            previewer = latent_preview.get_previewer(device, Wan21())
+            self._has_previewer = previewer is not None
+            if previewer is None:
+                return
+            self._pictures = PictureMaker(previewer)
+        self._pictures.begin(preview)
+
+    def _show(self, waits: bool) -> None:
+        made = self._pictures.take(waits) if self._pictures else None
+        if made is not None:
+            kind, picture, _ = made
+            self._bar.update_absolute(self._value, _BAR, (kind, picture, _PREVIEW_PIXELS))
 
 
 def _server():

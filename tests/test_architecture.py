@@ -30,6 +30,7 @@ TRAINING = sorted(ROOT.glob("training/*.py"))
 DOORS = {
     "nodes/host.py",
     "nodes/host_memory.py",
+    "nodes/host_pictures.py",
     "nodes/host_progress.py",
     "nodes/host_server.py",
 }

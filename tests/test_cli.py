@@ -188,6 +188,15 @@ def test_every_layout_of_a_model_folder_runs(here, tiny, tmp_path, layout):
     assert (tmp_path / "a.mp4").stat().st_size > 0
 
 
+def test_fp8_reaches_the_sampler(here, tmp_path):
+    """Here the sampler says that it cannot; `tests/kernels` has what it does where it can."""
+    said = "linears: fp8 cannot be used"
+    assert said not in here(*arguments(tmp_path / "plain.mp4"))[1]
+    assert said in here(*arguments(tmp_path / "fp8.mp4"), "--fp8")[1]
+    short = animate_arguments(tmp_path / "dance.mp4", sampling_steps=1, fps=2)
+    assert said in here(*short, "--fp8")[1]
+
+
 def test_help_lists_every_parameter_with_default_and_range(capsys):
     for app in APPS.values():
         with pytest.raises(SystemExit) as end:

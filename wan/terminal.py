@@ -22,6 +22,7 @@ from .parallel.leader import lead
 from .payloads import WanModel
 from .progress import Preview
 from .residency import DevicePlacement, Offload
+from .sample.settings import AS_LOADED, IN_FP8
 
 # From here on the number of items means nothing to the reader, only the share of them.
 _MANY = 10_000
@@ -145,7 +146,11 @@ def find_weights(models: str, app: str) -> ModelFiles:
 
 
 def surroundings(
-    models: str, model: WanModel, out: Path, embeds_metadata: bool = True
+    models: str,
+    model: WanModel,
+    out: Path,
+    embeds_metadata: bool = True,
+    fp8: bool = False,
 ) -> Surroundings:
     """What else belongs to a folder of models.
 
@@ -155,6 +160,7 @@ def surroundings(
         out: the video to be written; clips of a long one wait beside it, and after an interruption
             the same command goes on behind them.
         embeds_metadata: whether the file tells its parameters and seed.
+        fp8: whether the transformer's linear layers multiply in float8 where the device can.
     """
     from .animate.loop import Places
     from .app import Surroundings
@@ -170,6 +176,7 @@ def surroundings(
         placement=model.transformer.placement,
         places=Places(kept=out.parent / f".{out.stem}.clips"),
         embeds_metadata=embeds_metadata,
+        linears=IN_FP8 if fp8 else AS_LOADED,
     )
 
 

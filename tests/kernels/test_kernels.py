@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from wan_local.wan import kernels
 from wan_local.wan.kernels import eager, fused
-from wan_local.wan.kernels.choice import choose
+from wan_local.wan.kernels.choice import choose, wanted
 from wan_local.wan.kernels.ops import operators
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,21 +135,34 @@ def test_operators_say_what_they_change():
         torch.library.opcheck(operator, fresh, test_utils=("test_schema", "test_faketensor"))
 
 
-def test_the_choice(monkeypatch):
+@pytest.fixture
+def ask(monkeypatch):
+    """Sets the environment variable, which is otherwise read once."""
+
+    def ask(kind):
+        monkeypatch.setenv("WAN_LOCAL_KERNELS", kind)
+        wanted.cache_clear()
+
+    yield ask
+    monkeypatch.undo()
+    wanted.cache_clear()
+
+
+def test_the_choice(ask):
     assert choose("cpu") == "eager" and kernels.report("cpu") == "PyTorch"
-    monkeypatch.setenv("WAN_LOCAL_KERNELS", "compile")
+    ask("compile")
     assert choose("cpu") == choose("cuda") == "compile"
-    monkeypatch.setenv("WAN_LOCAL_KERNELS", "eager")
+    ask("eager")
     assert choose("cuda") == "eager"
-    monkeypatch.setenv("WAN_LOCAL_KERNELS", "anything else")
+    ask("anything else")
     has = importlib.util.find_spec("triton") is not None
     assert choose("cuda") == ("triton" if has else "eager") and choose("cpu") == "eager"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler here")
-def test_compiled_steps(monkeypatch):
-    monkeypatch.setenv("WAN_LOCAL_KERNELS", "compile")
+def test_compiled_steps(ask):
+    ask("compile")
     x, change = numbers(1, TOKENS, CHANNELS), numbers(1, TOKENS, CHANNELS, seed=1)
     gate, scale, shift = vectors(3)
     total = x + change * gate

@@ -1,6 +1,11 @@
 """The line under a node, and how long things are said to take."""
 
+from threading import Event, current_thread, main_thread
+
+import latent_preview
 import pytest
+import torch
+from comfy.latent_formats import Wan21
 from wan_local.nodes import host_progress
 from wan_local.wan.pace import Pace, short_time
 
@@ -123,3 +128,71 @@ def test_the_bar_is_full_at_the_end_of_the_last_phase(monkeypatch, begun):
         for done in (1, 2):
             reporter.update(done)
     assert values == sorted(values) and values[-1] == 1
+
+
+class Slow(latent_preview.Latent2RGBPreviewer):
+    """Makes each picture only when it is let go on."""
+
+    def __init__(self):
+        super().__init__(Wan21.latent_rgb_factors, Wan21.latent_rgb_factors_bias)
+        self.go, self.threads = Event(), []
+
+    def decode_latent_to_preview_image(self, preview_format, x0):
+        assert self.go.wait(timeout=20), "the loop waits for the picture"
+        self.threads.append(current_thread())
+        return super().decode_latent_to_preview_image(preview_format, x0)
+
+
+class Pictures:
+    """A reporter of 3 steps, its previewer, and what its bar was told."""
+
+    def __init__(self, monkeypatch, previewer):
+        self.told, self.previewer = [], previewer
+        monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: previewer)
+        monkeypatch.setattr(host_progress, "ProgressBar", lambda total, node_id=None: self)
+        node = type("Node", (), {"hidden": None})
+        self.reporter = host_progress.NodeReporter(node, {"sample": 1})
+        self.reporter.start("sample", 3)
+
+    def update_absolute(self, value, total, preview=None):
+        assert current_thread() is main_thread()
+        self.told.append((value, preview is not None))
+
+    def step(self, done):
+        self.reporter.update(done, lambda: torch.full((1, 16, 1, 4, 4), float(done)))
+
+
+def test_a_step_does_not_wait_for_its_picture(monkeypatch):
+    pictures = Pictures(monkeypatch, Slow())
+    pictures.step(1)
+    pictures.reporter.check_cancelled()
+    assert pictures.told == [(333, False)]  # it is still being made
+    pictures.previewer.go.set()
+    pictures.step(2)
+    pictures.step(3)  # the last one's picture is there when its step is
+    shown = [value for value, has_picture in pictures.told if has_picture]
+    assert shown == [333, 667, 1000]
+    assert main_thread() not in pictures.previewer.threads
+
+
+def test_a_previewer_of_another_pack_is_called_where_it_expects_it(monkeypatch):
+    class Other:
+        def decode_latent_to_preview_image(self, preview_format, x0):
+            assert current_thread() is main_thread()
+            return preview_format, None, 512
+
+    pictures = Pictures(monkeypatch, Other())
+    for done in (1, 2, 3):
+        pictures.step(done)
+    assert [value for value, has_picture in pictures.told if has_picture] == [333, 667, 1000]
+
+
+def test_a_previewer_that_fails_is_heard_of(monkeypatch):
+    class Broken(Slow):
+        def decode_latent_to_preview_image(self, preview_format, x0):
+            raise ValueError("no colours")
+
+    pictures = Pictures(monkeypatch, Broken())
+    with pytest.raises(ValueError, match="no colours"):
+        for done in (1, 2):
+            pictures.step(done)

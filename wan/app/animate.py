@@ -32,7 +32,7 @@ from ..preprocess.retarget.kontext import Kontext
 from ..preprocess.video import DrivingVideo, read_video
 from ..progress import Reporter
 from ..sample.guidance import Guidance
-from ..sample.settings import SampleSettings
+from ..sample.settings import SampleOptions, SampleSettings
 from ..save.metadata import run_tags
 from ..save.video import check_writable, write_video
 from .result import RunResult
@@ -77,7 +77,7 @@ def run_animate(
     check_writable(out)
     expect_animate(model)
     require(around.companions, _needed(values))
-    settings = animate_settings(values)
+    settings = animate_settings(values, around.linears)
     _tell_ignored(values, reporter)
     inputs = prepare(values, around, reporter)
     negative = values["n_prompt"] if settings.sample.guidance.is_guided else None
@@ -94,7 +94,7 @@ def run_animate(
     return RunResult(out, made.width, made.height, written, float(fps), made.seed, model.notice)
 
 
-def animate_settings(values: Mapping[str, Any]) -> AnimateSettings:
+def animate_settings(values: Mapping[str, Any], linears: str) -> AnimateSettings:
     """The parameters that concern sampling, in the library's terms."""
     return AnimateSettings(
         sample=SampleSettings(
@@ -103,6 +103,7 @@ def animate_settings(values: Mapping[str, Any]) -> AnimateSettings:
             solver=values["sample_solver"],
             shift=values["shift"],
             seed=values["seed"],
+            options=SampleOptions(linears=linears),
         ),
         clip_len=values["clip_len"],
         carry=values["refert_num"],

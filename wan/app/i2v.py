@@ -52,7 +52,7 @@ def run_i2v(
         WanError: with what, why and fix; before anything heavy starts where it can be known.
     """
     check_writable(out)
-    settings = sample_settings(values)
+    settings = sample_settings(values, around.linears)
     picture, end = _pictures(values)
     upsampling = prepare_upsampling(values, around, reporter)
     if values["lora_file"]:
@@ -81,7 +81,7 @@ def run_i2v(
     return RunResult(out, *size, written, fps, video.seed, model.notice)
 
 
-def sample_settings(values: Mapping[str, Any]) -> SampleSettings:
+def sample_settings(values: Mapping[str, Any], linears: str) -> SampleSettings:
     """The parameters that concern sampling, in the library's terms."""
     tea_cache = TeaCache(values["tea_cache"], values["tea_cache_start_step_perc"])
     return SampleSettings(
@@ -99,6 +99,7 @@ def sample_settings(values: Mapping[str, Any]) -> SampleSettings:
             riflex=Riflex() if values["enable_RIFLEx"] else None,
             joint_pass=values["joint_pass"],
             attention=values["attention"],
+            linears=linears,
         ),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..animate.loop import Places
 from ..load.companions import Companions
 from ..residency import DevicePlacement, Placement
+from ..sample.settings import AS_LOADED
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,5 @@ class Surroundings:
     """Where the clips of a long video wait."""
     embeds_metadata: bool = True
     """Whether the file tells its parameters and seed."""
+    linears: str = AS_LOADED
+    """How the transformer's linear layers multiply, as in `SampleOptions`."""

@@ -10,8 +10,9 @@ KINDS = ("auto", "triton", "compile", "eager")
 """Of the environment variable WAN_LOCAL_KERNELS."""
 
 
+@lru_cache
 def wanted() -> str:
-    """What the environment asks for; anything unknown is "auto"."""
+    """What the environment asks for, read once; anything unknown is "auto"."""
     kind = os.environ.get("WAN_LOCAL_KERNELS", "auto")
     return kind if kind in KINDS else "auto"
 

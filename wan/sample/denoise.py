@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -144,10 +145,15 @@ def denoise(run: Denoiser, noise: Tensor, solver: Solver) -> Tensor:
     with phase(run.reporter, "sample", run.settings.steps) as advance:
         for index in range(run.settings.steps):
             velocity = _velocity(run, latents, index)
-            denoised = latents - float(solver.sigmas[index]) * velocity
+            preview = partial(_denoised, latents, velocity, float(solver.sigmas[index]))
             latents = solver.step(velocity, index, latents)
-            advance(lambda denoised=denoised: denoised)
+            advance(preview)
     return latents.cpu()
+
+
+def _denoised(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
+    """What the prediction of a step says of the result."""
+    return latents - sigma * velocity
 
 
 def describe_run(run: Denoiser) -> SampleReport:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError
 
@@ -73,7 +75,26 @@ class Solver:
             index: 0 .. steps-1.
             latents: float32.
         """
-        return self._scheduler.step(velocity, self.timesteps[index], latents, return_dict=False)[0]
+        with _UncheckedSolve():
+            given = velocity, self.timesteps[index], latents
+            return self._scheduler.step(*given, return_dict=False)[0]
+
+
+class _UncheckedSolve(TorchFunctionMode):
+    """UniPC's systems of two equations without the check of the result, for which a GPU's host
+    would have to wait for all that was asked of the device before. They are never singular: noise
+    levels differ."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if function is torch.linalg.solve:
+            return torch.linalg.solve_ex(*args, **(kwargs or {}))[0]
+        return function(*args, **(kwargs or {}))
 
 
 def _check(name: str, steps: int, shift: float) -> None:
