@@ -80,6 +80,24 @@ def test_a_dead_worker_costs_an_attempt_and_its_clips_stay(nodes, one_worker, tm
     assert np.array_equal(call.frames(task), expected(ANIMATE, DANCE, tmp_path / "alone"))
 
 
+def test_a_dead_driver_costs_nothing(one_worker, tmp_path):
+    import psutil
+
+    server, call = one_worker
+    values = {"num_inference_steps": 100, "num_frames": 33}
+    task_id = call.i2v(4, **values)
+    assert call.until(task_id, 7)["status"] == 7
+    [driver] = psutil.Process(server.process.pid).children()
+    driver.kill()
+    task = call.end(task_id)
+    assert task["status"] == COMPLETED and task["attempts"] == 1, task["error"]
+    assert statuses(task) == sorted(statuses(task))
+    lines = [line["content"] for line in task["logs"]]
+    assert len(lines) == len(set(lines)) > 0
+    values = {**RUNS, "input_image": PICTURE, "seed": 4, **values}
+    assert np.array_equal(call.frames(task), expected(I2V, values, tmp_path / "alone"))
+
+
 def test_out_of_attempts_a_job_fails_and_says_why(nodes, one_worker):
     _, call = one_worker
     task_id = call.i2v(1, **LONG)
