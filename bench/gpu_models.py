@@ -91,7 +91,7 @@ def flops(bench: Bench) -> float:
     dim = bench.config["num_attention_heads"] * bench.config["attention_head_dim"]
     count, wide = tokens(bench.latents), bench.config["ffn_dim"]
     context = IMAGE_TOKENS + TEXT_TOKENS
-    linear = 2 * (6 * dim**2 + 2 * dim * wide) * count + 8 * context * dim**2
+    linear = 2 * (6 * dim**2 + 2 * dim * wide) * count + 4 * context * dim**2
     return BLOCKS * (linear + 4 * count**2 * dim + 4 * count * context * dim)
 
 
