@@ -39,8 +39,10 @@ sys.path.insert(0, str(ROOT / "tests" / "service"))
 sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 sys.path.insert(0, str(ROOT / "tests" / "load"))
 sys.path.insert(0, str(ROOT / "tests" / "mini"))
+sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 load_pack()
 
+from cluster_fixtures import *  # noqa: E402, F403 - nodes
 from forwards import forward  # noqa: E402, F401
 from host.fixtures import *  # noqa: E402, F403 - host, stand_in, host_pool
 from running_service import *  # noqa: E402, F403 - service, make_service

@@ -20,6 +20,11 @@ from wan_local.wan.sample.guidance import Guidance
 from wan_local.wan.sample.settings import SampleSettings
 from wan_local.wan.service.statuses import Status
 
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not torch.distributed.is_available(),
+    reason="needs processes that fork, and torch.distributed",
+)
+
 PICTURE = {
     "prompt": "a red ball rolls",
     "input_image": ASSETS / "sample.png",

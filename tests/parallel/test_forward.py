@@ -1,11 +1,18 @@
 """A forward that several processes share, beside the same one alone."""
 
+import sys
+
 import pytest
 import torch
 from parallel.members import Members
 from wan_local.wan.errors import GeometryError
 from wan_local.wan.parallel import Split, split_sizes
 from wan_local.wan.parallel.attention import block_bytes
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not torch.distributed.is_available(),
+    reason="needs processes that fork, and torch.distributed",
+)
 
 # The same sums in another order; float32 keeps about 6e-8 of each.
 RELATIVE = 1e-5

@@ -31,6 +31,11 @@ from wan_local.wan.seeds import draw_noise, make_generator
 from wan_local.wan.tiny import tiny_files
 from wan_local.wan.tiny.configs import SINGLE_FILES
 
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not torch.distributed.is_available(),
+    reason="needs processes that fork, and torch.distributed",
+)
+
 # Steps add up what float32 rounds, which is 1e-5 at most in one forward.
 RELATIVE = 1e-4
 SETTINGS = SampleSettings(

@@ -7,9 +7,9 @@ from wan_local.wan.preprocess.pose.keypoints import (
     cut_crop,
     decode_heatmaps,
     measure_points,
-    measure_poses,
     plan_crop,
 )
+from wan_local.wan.preprocess.pose.measure import measure_poses
 from wan_local.wan.preprocess.pose.onnx import ModelKind, OnnxModel, OnnxRuntime
 from wan_local.wan.preprocess.pose.track import Joint
 from wan_local.wan.progress import Silent

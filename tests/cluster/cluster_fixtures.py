@@ -1,6 +1,8 @@
-"""One Ray cluster for all tests of this folder that need one."""
+"""The fixture `nodes`: one Ray cluster for all tests that need one."""
 
 import pytest
+
+__all__ = ["nodes"]
 
 
 @pytest.fixture(scope="session")
