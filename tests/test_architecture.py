@@ -162,7 +162,7 @@ def test_tests_are_collected_in_a_folder_with_a_hyphen(tmp_path):
     (copy / "tests" / "host").mkdir(parents=True)
     for name in ("__init__.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy / name)
-    for folder in ("wan", "nodes", "tests/host", "tests/service"):
+    for folder in ("wan", "nodes", "tests/host", "tests/service", "tests/cluster"):
         shutil.copytree(ROOT / folder, copy / folder, dirs_exist_ok=True)
     for name in ("conftest.py", "forwards.py", "test_geometry.py"):
         shutil.copy(ROOT / "tests" / name, copy / "tests" / name)

@@ -32,7 +32,7 @@ from ..preprocess.retarget.kontext import Kontext
 from ..preprocess.video import DrivingVideo, read_video
 from ..progress import Reporter
 from ..sample.guidance import Guidance
-from ..sample.settings import SampleOptions, SampleSettings
+from ..sample.settings import AS_LOADED, SampleOptions, SampleSettings
 from ..save.metadata import run_tags
 from ..save.video import check_writable, write_video
 from .result import RunResult
@@ -94,7 +94,7 @@ def run_animate(
     return RunResult(out, made.width, made.height, written, float(fps), made.seed, model.notice)
 
 
-def animate_settings(values: Mapping[str, Any], linears: str) -> AnimateSettings:
+def animate_settings(values: Mapping[str, Any], linears: str = AS_LOADED) -> AnimateSettings:
     """The parameters that concern sampling, in the library's terms."""
     return AnimateSettings(
         sample=SampleSettings(

@@ -22,7 +22,7 @@ from ..progress import Reporter
 from ..sample.cache import TeaCache
 from ..sample.guidance import Guidance
 from ..sample.rope import Riflex
-from ..sample.settings import SampleOptions, SampleSettings
+from ..sample.settings import AS_LOADED, SampleOptions, SampleSettings
 from ..sample.video import sample_video
 from ..save.metadata import run_tags
 from ..save.video import check_writable, write_video
@@ -81,7 +81,7 @@ def run_i2v(
     return RunResult(out, *size, written, fps, video.seed, model.notice)
 
 
-def sample_settings(values: Mapping[str, Any], linears: str) -> SampleSettings:
+def sample_settings(values: Mapping[str, Any], linears: str = AS_LOADED) -> SampleSettings:
     """The parameters that concern sampling, in the library's terms."""
     tea_cache = TeaCache(values["tea_cache"], values["tea_cache_start_step_perc"])
     return SampleSettings(
