@@ -1,4 +1,4 @@
-"""What the processes behind `python -m wan serve` share: JSON lines, and an end with the server."""
+"""What processes that others start share: JSON lines, and an end with the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Channel:
-    """Messages to the server, from any thread.
+    """Messages to the process that started this one, from any thread.
 
     It takes over the standard output: whatever libraries print goes to the standard error.
     """

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import torch
 
+from .child import Channel
 from .errors import Cancelled
 from .parallel.follower import Follower, describe_failure
 from .payloads import WanModel
@@ -81,15 +82,10 @@ def run_rank(rank: int, ranks: int, port: int, device: str) -> int:
         port: of the store that rank 0 has opened.
         device: where it computes.
     """
-    # Messages have a channel of their own: whatever libraries print goes to stderr.
-    out = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
-    os.dup2(2, 1)
-    lock = threading.Lock()
+    channel = Channel()
 
     def tell(kind: str, **facts: Any) -> None:
-        with lock:
-            out.write(json.dumps({"kind": kind, **facts}) + "\n")
-            out.flush()
+        channel.tell({"kind": kind, **facts})
 
     calls: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, calls), daemon=True).start()
