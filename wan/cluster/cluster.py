@@ -31,11 +31,14 @@ class Cluster:
     Args:
         options: of the service.
         cpus, gpus: of each worker.
+        dashboard: host and port of Ray's own page; empty: there is none.
     """
 
-    def __init__(self, options: ClusterOptions, cpus: float, gpus: float) -> None:
+    def __init__(
+        self, options: ClusterOptions, cpus: float, gpus: float, dashboard: str | None
+    ) -> None:
         self._options, self._needs = options, {"CPU": cpus, "GPU": gpus}
-        self._dashboard = ""
+        self._dashboard = dashboard
 
     @classmethod
     def connect(cls, options: ClusterOptions) -> Cluster:
@@ -70,8 +73,7 @@ class Cluster:
         gpus = options.gpus
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-        cluster = cls(options, options.cpus, gpus)
-        cluster._dashboard = context.dashboard_url
+        cluster = cls(options, options.cpus, gpus, context.dashboard_url)
         cluster._expect_room()
         return cluster
 
