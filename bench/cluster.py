@@ -60,7 +60,7 @@ class Found:
 
 
 @contextmanager
-def serving(data: Path, more: Sequence[str]) -> Iterator[str]:
+def serving(data: Path, more: Sequence[str] = ()) -> Iterator[str]:
     """A server; its address."""
     command = [sys.executable, "-m", "wan", "serve", "--models", "tiny", "--port", "0"]
     command += ["--data", str(data), *more]

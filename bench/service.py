@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,13 +23,10 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.cluster import HEADERS, serving, upload
 from wan.service.records import Task
 from wan.service.statuses import Status
 from wan.service.store import Store
-
-ROOT = Path(__file__).resolve().parents[1]
-KEY = "inf_of_this_bench"
-HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
 async def fill(data: Path, count: int) -> None:
@@ -63,11 +59,7 @@ def measure(base: str, count: int) -> dict[str, list[float]]:
     """Milliseconds by what was asked for."""
     session = requests.Session()
     session.headers.update(HEADERS)
-    picture = (ROOT / "assets" / "sample.png").read_bytes()
-    body = {"files": [{"filename": "a.png", "size": len(picture)}]}
-    made = session.post(f"{base}/files", json=body, timeout=30).json()["data"][0]
-    requests.put(made["upload_url"], data=picture, timeout=30).raise_for_status()
-    values = {"prompt": "a cat", "input_image": made["uri"], "size": "96x96", "num_frames": 17}
+    values = {"prompt": "a cat", "input_image": upload(base), "size": "96x96", "num_frames": 17}
     run = {"app": "infsh/wan2-1-i2v", "input": {**values, "num_inference_steps": 100}}
     first = session.post(f"{base}/apps/run", json=run, timeout=30).json()["data"]["id"]
     while session.get(f"{base}/tasks/{first}/status", timeout=30).json()["data"]["status"] < 7:
@@ -83,8 +75,8 @@ def measure(base: str, count: int) -> dict[str, list[float]]:
         timed(lambda: session.post(f"{base}/tasks/list", json={"limit": 20}, timeout=30))
         for _ in range(count)
     ]
-    upload = {"files": [{"filename": "a.bin", "size": 50_000_000}]}
-    big = session.post(f"{base}/files", json=upload, timeout=30).json()["data"][0]["upload_url"]
+    large = {"files": [{"filename": "a.bin", "size": 50_000_000}]}
+    big = session.post(f"{base}/files", json=large, timeout=30).json()["data"][0]["upload_url"]
     found["PUT of 50 MB"] = [timed(lambda: requests.put(big, data=bytes(50_000_000), timeout=60))]
     stop.set()
     pinger.join()
@@ -99,18 +91,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(fill(Path(folder), options.tasks))
-        command = [sys.executable, "-m", "wan", "serve", "--models", "tiny", "--port", "0"]
-        command += ["--data", folder]
-        environment = {**os.environ, "WAN_LOCAL_API_KEY": KEY}
-        server = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-        )
-        try:
+        with serving(Path(folder)) as base:
             load = os.getloadavg()[0]
-            found = measure(server.stdout.readline().strip(), options.requests)
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
+            found = measure(base, options.requests)
     print(f"{options.tasks} stored tasks, load {load:.1f} on {os.cpu_count()} cores\n")
     print("| request | median ms | longest ms |\n|---|---|---|")
     for name, times in found.items():
