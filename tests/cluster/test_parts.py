@@ -24,4 +24,4 @@ def test_parts(nodes, tiny, case):
         timeout=120,
         check=False,
     )
-    assert done.stdout.endswith("ok\n"), done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
