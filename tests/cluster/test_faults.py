@@ -121,6 +121,60 @@ def test_a_cancel_reaches_a_running_job(one_worker):
     assert call.end(task_id, seconds=2)["status"] == CANCELLED
 
 
+@pytest.fixture
+def given_ahead(one_worker):
+    """A long job that runs, and a short one that its worker has as its next."""
+    server, call = one_worker
+    short = {"num_inference_steps": 2, "num_frames": 5}
+    assert call.end(call.i2v(1, **short))["status"] == COMPLETED
+    long = call.i2v(2, **LONG)
+    waiting = call.i2v(3, **short)
+    storage = Path(server.data) / "storage"
+
+    def tries(task_id):
+        return len(list(storage.glob(f"*/jobs/{task_id}/*/begun.json")))
+
+    until(lambda: tries(waiting) == 1)
+    assert call.until(long, 7)["status"] == 7
+    yield long, waiting, tries
+    for task_id in (long, waiting):
+        call.ask("POST", f"/tasks/{task_id}/cancel")
+        call.end(task_id)
+
+
+def test_a_job_given_ahead_loses_no_attempt_with_its_worker(nodes, one_worker, given_ahead):
+    _, call = one_worker
+    long, waiting, _ = given_ahead
+    assert call.task(waiting)["status"] == 2
+    kill_worker(nodes)
+    until(lambda: call.task(long)["attempts"] == 2)
+    call.data("POST", f"/tasks/{long}/cancel")
+    task = call.end(waiting)
+    assert task["status"] == COMPLETED and task["attempts"] == 1
+    assert not [line for line in task["logs"] if "attempt" in line["content"]]
+
+
+def test_a_job_given_ahead_comes_back_if_it_cannot_begin_soon(one_worker, given_ahead):
+    _, call = one_worker
+    long, waiting, tries = given_ahead
+    time.sleep(3)  # the worker is not as quick as it was thought to be
+    assert call.task(long)["status"] == 7 and call.task(waiting)["status"] == 2
+    call.data("POST", f"/tasks/{long}/cancel")
+    found = []
+    until(lambda: found.append(tries(waiting)) or found[-1] != 1)
+    assert found[-1] == 2
+    task = call.end(waiting)
+    assert task["status"] == COMPLETED and task["attempts"] == 1
+
+
+def test_a_job_given_ahead_is_cancelled_at_once(one_worker, given_ahead):
+    _, call = one_worker
+    long, waiting, _ = given_ahead
+    call.data("POST", f"/tasks/{waiting}/cancel")
+    assert call.end(waiting, seconds=1)["status"] == CANCELLED
+    assert call.task(long)["status"] == 7
+
+
 def test_nothing_is_lost_doubled_or_wrong(nodes, serve, tmp_path):
     """Kills at random points: a worker, a node, or the server."""
     chance = random.Random(3)

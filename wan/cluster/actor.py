@@ -1,4 +1,5 @@
-"""A worker of the cluster: one process that keeps one model warm and runs one job at a time.
+"""A worker of the cluster: one process that keeps one model warm and runs one job at a time, with
+the next one in its hands.
 
 Made into a Ray actor by the driver. Its methods answer at once, since the job runs in a thread.
 """
@@ -12,12 +13,14 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..service.statuses import Status
 from .clips import StoredClips
+from .messages import Messages
 from .node import inspect_node
 from .options import WorkerOptions
 from .spread import RaySpread
@@ -26,6 +29,8 @@ from .storage import Storage, job_folder
 log = logging.getLogger("wan_local")
 
 _LOOK_SECONDS = 1.0
+_REMEMBERED = 64
+"""Jobs that a worker knows to have taken; what may be asked of it twice are its last three."""
 
 
 class WorkerActor:
@@ -40,7 +45,11 @@ class WorkerActor:
         self._storage = Storage.open(options.storage)
         self._runner: Any = None
         self._job: Mapping[str, Any] = {}
-        self._is_busy = False
+        self._next: Mapping[str, Any] | None = None
+        self._is_busy = self._is_broken = False
+        self._turn = threading.Lock()
+        """Held where one job follows another."""
+        self._taken: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
         self._cancelled: set[str] = set()
         self._said = Messages()
         self._contact = time.monotonic()
@@ -53,34 +62,58 @@ class WorkerActor:
         return {**report, **await self.state()}
 
     async def state(self) -> dict[str, Any]:
-        """Job and attempt that it runs (both empty if none), app and key of what it holds."""
+        """The job that it runs, its attempt, and the next job (empty if none); app and key of what
+        it holds."""
         self._touch()
-        job = self._job
-        return {
-            "task_id": job.get("task_id", "") if self._is_busy else "",
-            "attempt": job.get("attempt", 0) if self._is_busy else 0,
-            "app": job.get("app", ""),
-            "key": job.get("key", ""),
-        }
+        with self._turn:
+            job = self._job
+            return {
+                "task_id": job.get("task_id", "") if self._is_busy else "",
+                "attempt": job.get("attempt", 0) if self._is_busy else 0,
+                "next_id": self._next["task_id"] if self._next else "",
+                "app": job.get("app", ""),
+                "key": job.get("key", ""),
+            }
 
     async def begin(self, job: Mapping[str, Any]) -> bool:
-        """Begin a job, once however often it is asked.
+        """Begin a job, at once or after the one that runs; once however often it is asked.
 
         Args:
             job: task_id, attempt, app, key, values, and files: parameters with names in the storage.
         Returns:
-            Whether it runs or ran here; False: another one is running.
+            Whether it was taken, now or before; False: there are two already, or the models may be
+            broken.
         """
         self._touch()
-        mine = (self._job.get("task_id"), self._job.get("attempt"))
-        if mine == (job["task_id"], job["attempt"]):
-            return True
-        if self._is_busy:
-            return False
-        self._job, self._is_busy = job, True
-        self._said.clear()
-        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        mark = (job["task_id"], job["attempt"])
+        with self._turn:
+            if mark in self._taken:
+                return True
+            if self._next is not None or self._is_broken:
+                return False
+            self._taken.append(mark)
+            # Who gives a job has heard how the one before the running one ended.
+            self._said.keep_only(self._job["task_id"] if self._is_busy else "")
+            if self._is_busy:
+                self._next = job
+                return True
+            self._job, self._is_busy = job, True
+        threading.Thread(target=self._work, daemon=True).start()
         return True
+
+    async def give_back(self, task_id: str) -> int:
+        """Give up the next job.
+
+        Returns:
+            Its attempt; 0: it is not the next job, perhaps because it has begun.
+        """
+        self._touch()
+        with self._turn:
+            if self._next is None or self._next["task_id"] != task_id:
+                return 0
+            attempt, self._next = self._next["attempt"], None
+            self._cancelled.discard(task_id)
+            return attempt
 
     async def news(self, after: int, seconds: float) -> list[dict[str, Any]]:
         """What was said after a number; waits for it.
@@ -89,8 +122,8 @@ class WorkerActor:
             after: number of the last message that is known; 0: none.
             seconds: to wait at most.
         Returns:
-            Messages with number, task_id, attempt and kind. Those of the last job are kept until
-            the next begins; of progress only the newest is.
+            Messages with number, task_id, attempt and kind. Those of a job are kept until the one
+            after the next is given.
         """
         self._touch()
         found = await self._said.after(after, seconds)
@@ -123,21 +156,34 @@ class WorkerActor:
             if not self._is_busy and silent > self._options.idle_seconds:
                 os._exit(0)  # Ray's own way out exists only in a method that somebody called
 
-    def _work(self, job: Mapping[str, Any]) -> None:
+    def _work(self) -> None:
+        """Run jobs until there is none."""
+        while self._is_busy:
+            job, began = self._job, time.monotonic()
+            end = self._do(job)
+            took = time.monotonic() - began
+            facts = {"task_id": job["task_id"], "attempt": job["attempt"], "took": took}
+            with self._turn:
+                self._is_broken = bool(end.get("is_broken"))
+                self._is_busy = self._next is not None and not self._is_broken
+                if self._is_busy:
+                    self._job, self._next = self._next, None
+            self._said.add("ended", {**end, **facts})
+
+    def _do(self, job: Mapping[str, Any]) -> dict[str, Any]:
         def tell(kind: str, **facts: Any) -> None:
             self._said.add(kind, {**facts, "task_id": job["task_id"], "attempt": job["attempt"]})
 
         scratch = Path(tempfile.mkdtemp(prefix="wan-job-"))
         try:
-            end = self._deliver(job, self._run(job, scratch, tell))
+            return self._deliver(job, self._run(job, scratch, tell))
         except BaseException as error:
             log.exception("A job could not be run")
-            end = _failed(f"The worker could not use the storage: {type(error).__name__}: {error}")
+            text = f"The worker could not use the storage: {type(error).__name__}: {error}"
+            return {"status": Status.FAILED, "error": text, "is_broken": True}
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        self._cancelled.discard(job["task_id"])
-        self._is_busy = False
-        tell("ended", **end)
+            self._cancelled.discard(job["task_id"])
 
     def _run(
         self, job: Mapping[str, Any], scratch: Path, tell: Callable[..., None]
@@ -178,56 +224,7 @@ class WorkerActor:
         return end
 
 
-class Messages:
-    """What a job said, numbered; added in its thread, read in the loop."""
-
-    def __init__(self) -> None:
-        self._kept: list[dict[str, Any]] = []
-        self._number = 0
-        self._lock = threading.Lock()
-        self._news = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def use(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Name the loop in which they are read."""
-        self._loop = loop
-
-    def clear(self) -> None:
-        """Forget them; numbers go on rising."""
-        with self._lock:
-            self._kept.clear()
-
-    def add(self, kind: str, facts: Mapping[str, Any]) -> None:
-        """Say one more."""
-        with self._lock:
-            self._number += 1
-            if kind == "progress" and self._kept and self._kept[-1]["kind"] == kind:
-                self._kept.pop()
-            self._kept.append({"number": self._number, "kind": kind, **facts})
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._news.set)
-
-    async def after(self, number: int, seconds: float) -> list[dict[str, Any]]:
-        """Those with higher numbers; waits up to `seconds` for the first."""
-        end = time.monotonic() + seconds
-        while True:
-            self._news.clear()
-            with self._lock:
-                found = [message for message in self._kept if message["number"] > number]
-            left = end - time.monotonic()
-            if found or left <= 0:
-                return found
-            try:
-                await asyncio.wait_for(self._news.wait(), left)
-            except asyncio.TimeoutError:
-                return []
-
-
 def _address() -> str:
     from ray.util import get_node_ip_address
 
     return get_node_ip_address()
-
-
-def _failed(text: str) -> dict[str, Any]:
-    return {"status": Status.FAILED, "error": text, "is_broken": True}

@@ -38,6 +38,15 @@ async def collect(storage: Storage, task_id: str, folder: Path, said: Mapping[st
     return Outcome(Status.FAILED, error=f"The result could not be fetched: {error}")
 
 
+async def is_ended(storage: Storage, task_id: str) -> bool:
+    """Whether the end of a job was claimed, as far as the storage can be read."""
+    try:
+        return await asyncio.to_thread(storage.outcome, task_id) is not None
+    except Exception:  # each kind of storage has errors of its own
+        log.exception("The storage could not be read")
+        return False
+
+
 def _collect(storage: Storage, task_id: str, folder: Path, said: Mapping[str, Any]) -> Outcome:
     found = storage.outcome(task_id)
     if found is None and not said:

@@ -4,8 +4,8 @@ A process of its own because Ray ends a driver whose head is gone: with version 
 "unavailable" for 60 s, and then the process exits with status 1, whatever it is doing. The server
 must outlive that.
 
-In come {"start": name}, {"begin": job, "worker": name}, {"cancel": task_id, "worker": name},
-{"stop": name} and {"close": true}. Out go {"kind": ...} for ready, failed, up, gone, room, refused
+In come {"start": name}, {"begin": job, "worker": name}, {"give_back": task_id, "worker": name},
+{"cancel": task_id, "worker": name}, {"stop": name} and {"close": true}. Out go {"kind": ...} for ready, failed, up, gone, room, refused
 and, with all that workers say, news.
 """
 
@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..child import Channel, end_with_server
@@ -78,6 +78,8 @@ class Driver:
             self._spawn(self._start(message["start"]))
         elif "begin" in message:
             self._spawn(self._begin(message["worker"], message["begin"]))
+        elif "give_back" in message:
+            self._spawn(self._give_back(message["worker"], message["give_back"]))
         elif "cancel" in message:
             worker = self._workers.get(message["worker"])
             if worker is not None:
@@ -121,17 +123,36 @@ class Driver:
         await self._pump(name)
 
     async def _begin(self, name: str, job: Mapping[str, Any]) -> None:
-        worker = self._workers.get(name)
-        is_taken = False
-        if worker is not None:
-            try:
-                is_taken = await _answer(worker.begin.remote(job))
-            except Exception as error:
-                if self._cluster.is_death(error):
-                    return  # `_pump` tells
+        task_id, attempt = job["task_id"], job["attempt"]
+
+        async def ask(worker: Any) -> None:
+            if not await _answer(worker.begin.remote(job)):
+                await self._refused(name, worker, task_id, attempt)
+
+        if name in self._workers:
+            await self._ask(name, ask)
+        else:
+            self._tell("refused", name=name, task_id=task_id, attempt=attempt, state=None)
+
+    async def _give_back(self, name: str, task_id: str) -> None:
+        async def ask(worker: Any) -> None:
+            attempt = await _answer(worker.give_back.remote(task_id))
+            if attempt:
+                await self._refused(name, worker, task_id, attempt)
+
+        if name in self._workers:
+            await self._ask(name, ask)
+
+    async def _refused(self, name: str, worker: Any, task_id: str, attempt: int) -> None:
+        state = await _answer(worker.state.remote())
+        self._tell("refused", name=name, task_id=task_id, attempt=attempt, state=state)
+
+    async def _ask(self, name: str, ask: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            await ask(self._workers[name])
+        except Exception as error:
+            if not self._cluster.is_death(error):  # of that `_pump` tells
                 raise
-        if not is_taken:
-            self._tell("refused", name=name, task_id=job["task_id"], attempt=job["attempt"])
 
     async def _stop(self, name: str) -> None:
         worker = self._workers.get(name)

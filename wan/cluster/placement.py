@@ -24,6 +24,10 @@ class Worker:
     """`model_key` of the job that it ran last, or runs."""
     task_id: str = ""
     """What it runs; empty: it is free."""
+    next_id: str = ""
+    """What it has been given to run after that; empty: nothing."""
+    is_quick: bool = False
+    """Whether its jobs are short enough for the next to be given while one runs."""
     is_up: bool = True
     """Whether it has started."""
     lacks: Mapping[str, str] | None = None
@@ -32,13 +36,18 @@ class Worker:
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> Worker:
         """A worker that has started, as the driver describes it."""
-        names = ("name", "node", "app", "key", "task_id", "lacks")
+        names = ("name", "node", "app", "key", "task_id", "next_id", "lacks")
         return cls(**{name: message[name] for name in names})
 
     @property
     def is_free(self) -> bool:
         """Whether it can begin a job."""
         return self.is_up and not self.task_id
+
+    @property
+    def takes_next(self) -> bool:
+        """Whether it runs a job and can be given the next one already."""
+        return bool(self.is_quick and self.task_id and not self.next_id)
 
     def can_run(self, app: str) -> bool:
         """Whether the app's weights are on its machine."""
@@ -76,7 +85,8 @@ def place(
     jobs: Sequence[Job], workers: Iterable[Worker], room: int, most: int | None, models: str
 ) -> Plan:
     """Give jobs to workers: to one that holds all of a job's models, else the app's, else nothing
-    yet, else to one that is started if there is room, else to any free one, which loads anew.
+    yet, else to one that is started if there is room, else to any free one, which loads anew, else
+    as the next one to a busy one that is quick and holds all of its models.
 
     A job that waits for a starting worker does not hold up those behind it.
 
@@ -89,12 +99,13 @@ def place(
     """
     known = list(workers)
     free = [worker for worker in known if worker.is_free]
+    quick = [worker for worker in known if worker.takes_next]
     coming = sum(not worker.is_up for worker in known)
     limit = room if most is None else min(room, most - len(known))
     begins: list[tuple[Job, str]] = []
     starts = 0
     for job in jobs:
-        if not free and starts >= limit:
+        if not free and not quick and starts >= limit:
             break
         app, key = app_name(job.app), model_key(job.app, job.values, models)
         able = [worker for worker in free if worker.can_run(app)]
@@ -108,12 +119,21 @@ def place(
         chosen = chosen or next(iter(able), None)
         if chosen is not None:
             free.remove(chosen)
-            begins.append((job, chosen.name))
+        else:
+            chosen = next((worker for worker in quick if worker.key == key), None)
+            if chosen is None:
+                continue
+            quick.remove(chosen)
+        begins.append((job, chosen.name))
     return Plan(tuple(begins), starts)
 
 
 def given(worker: Worker, job: Job, models: str) -> Worker:
-    """A worker that has begun a job."""
+    """A worker that was given a job, which it runs now or next."""
+    if job.task_id in (worker.task_id, worker.next_id):
+        return worker
+    if worker.task_id:  # of the same models
+        return replace(worker, next_id=job.task_id)
     key = model_key(job.app, job.values, models)
     return replace(worker, task_id=job.task_id, app=app_name(job.app), key=key)
 

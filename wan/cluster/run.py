@@ -23,8 +23,15 @@ class Run:
     """Brings its files into the storage; their names there by parameter."""
     worker: str = ""
     """Name of the one that it was given to; empty: it waits."""
+    is_next: bool = False
+    """Whether its worker runs another job before it."""
     attempt: int = 0
-    """Number of the last one that was begun."""
+    """Number of the last one that was given to a worker."""
+    unbegun: int = 0
+    """Attempts that came to nothing before they began."""
+    is_spared: bool = False
+    """Whether one of them ended with the death of its worker: the next death counts, as it may be
+    this job that kills."""
     seen: int = 0
     """Number of the worker's last message of this attempt."""
     is_cancelled: bool = False
@@ -33,6 +40,21 @@ class Run:
     """Ends the worker if a cancel has no effect."""
     order: dict[str, Any] = field(default_factory=dict)
     """What the worker was told, to be told again to one that may not have heard."""
+
+    @property
+    def tries(self) -> int:
+        """Attempts that began, or may have begun."""
+        return self.attempt - self.unbegun
+
+    def attempt_words(self, retries: int, reason: str) -> str:
+        """What is told of the next attempt; of the last one, if it was that."""
+        tries = self.tries
+        if tries <= retries:
+            return f"attempt {tries + 1} of {retries + 1}: {reason}"
+        return (
+            f"Attempt {tries} of {tries} ended too early: {reason}. Run it again, or with fewer "
+            "frames if memory is short; the cluster's logs may say more."
+        )
 
     @property
     def files(self) -> list[str]:

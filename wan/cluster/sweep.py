@@ -5,14 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 from .run import Run
 from .storage import Storage, job_folder
 
 log = logging.getLogger("wan_local")
 
+_AGAIN_SECONDS = 3600.0
 _KEEP_INPUTS = 86_400.0
 """Seconds that inputs stay which no job uses: they may come again."""
+
+
+async def keep_swept(storage: Storage, runs: Mapping[str, Run], unsaved: Collection[str]) -> None:
+    """`sweep` time and again."""
+    while True:
+        await sweep(storage, runs, unsaved)
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def forget(storage: Storage, task_id: str) -> None:
+    """Delete all of one job; if that fails, the next `sweep` tries again."""
+    with suppress(Exception):
+        await asyncio.to_thread(storage.delete, job_folder(task_id))
 
 
 async def sweep(storage: Storage, runs: Mapping[str, Run], unsaved: Collection[str]) -> None:
