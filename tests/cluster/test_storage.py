@@ -1,4 +1,5 @@
-"""The storage on real file systems of fsspec: a folder, one below another, and one in memory."""
+"""The storage on real file systems of fsspec: a folder, one below another, one in memory, and an
+object store."""
 
 import json
 import os
@@ -31,8 +32,17 @@ def memory_storage(path):
     return Storage(fsspec.filesystem("memory"), f"/{path.name}{time.monotonic_ns()}")
 
 
-@pytest.fixture(params=[folder_storage, url_storage, nested_storage, memory_storage])
+def object_storage(path):
+    return Storage.open(f"s3://wan/storage{time.monotonic_ns()}")
+
+
+FOLDERS = [folder_storage, url_storage, nested_storage, memory_storage]
+
+
+@pytest.fixture(params=[*FOLDERS, object_storage])
 def storage(request, tmp_path):
+    if request.param is object_storage:
+        request.getfixturevalue("object_store")
     return request.param(tmp_path / "storage")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import InputError, UnavailableError, WanError
+from ..errors import InputError, UnavailableError
 from .actor import WorkerActor
 from .node import ROOT, NodeReport, check_nodes, inspect_node
 from .options import ClusterOptions, WorkerOptions
@@ -49,6 +51,8 @@ class Cluster:
             InputError: a worker needs more than any machine has.
             OutputError: the storage cannot be written.
         """
+        if options.address == "local":
+            _make_token()
         try:
             import ray
         except ImportError as error:
@@ -69,7 +73,7 @@ class Cluster:
                 **more,
             )
         except Exception as error:
-            raise no_connection(options.address, str(error)) from error
+            raise not_let_in(options.address, str(error)) from error
         gpus = options.gpus
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
@@ -213,15 +217,30 @@ class Cluster:
         )
 
 
+def _make_token() -> None:
+    """A cluster of our own asks for a token that nobody else knows. Ray would write one into the
+    home folder, and every later head of this user would ask for that, too."""
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _door(address: str) -> tuple[str, int] | None:
+    """Host and port that an address names; None: it leaves them to Ray."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None
+
+
 def _expect_answer(address: str) -> None:
     """Knock at the head's door: Ray itself would try for a minute. Raises: UnavailableError."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdigit():
+    door = _door(address)
+    if door is None:
         return
     try:
-        socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+        socket.create_connection(door, _KNOCK_SECONDS).close()
     except OSError as error:
-        raise no_connection(address, str(error)) from error
+        raise _no_connection(address, str(error)) from error
 
 
 def missing_ray() -> UnavailableError:
@@ -233,24 +252,36 @@ def missing_ray() -> UnavailableError:
     )
 
 
-def no_connection(address: str, reason: str) -> WanError:
-    """The error where a cluster cannot be joined.
+def not_let_in(address: str, reason: str) -> UnavailableError:
+    """The error where a cluster cannot be joined although something answers, if a port is named.
 
     Args:
         address: of `--address`.
         reason: what Ray says.
     """
-    text = " ".join(reason.split())
+    text = " ".join(reason.split())[:300]
     if "ersion mismatch" in text:
         return UnavailableError(
-            what=f"The cluster at {address} is of another version ({text[:300]}).",
+            what=f"The cluster at {address} is of another version ({text}).",
             why="Ray wants the same Ray and Python, down to the minor version, on all machines.",
             fix="Install the cluster's versions here, or start the cluster with those of this "
             "environment.",
         )
+    if _door(address) is None:
+        return _no_connection(address, text)
     return UnavailableError(
-        what=f"No Ray cluster can be reached at --address {address} ({text[:300]}).",
+        what=f"What answers at --address {address} does not let this server in ({text}).",
+        why="A head that was started with a token asks for it and says no more than this. Or it is "
+        "not a Ray head.",
+        fix="With a token: set RAY_AUTH_MODE=token here, and have the head's ~/.ray/auth_token or "
+        "RAY_AUTH_TOKEN here, too. Otherwise name the port that ray start printed.",
+    )
+
+
+def _no_connection(address: str, reason: str) -> UnavailableError:
+    return UnavailableError(
+        what=f"No Ray cluster can be reached at --address {address} ({reason}).",
         why="Jobs run in its workers.",
         fix="Start one with: ray start --head, name the right --address, or use --address local "
-        "for this machine alone.",
+        "for this machine alone. If its head has a token, set RAY_AUTH_MODE=token here, too.",
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..child import Channel, end_with_server
 from ..errors import WanError
-from .cluster import Cluster, no_connection
+from .cluster import Cluster, not_let_in
 from .node import check_version
 from .options import ClusterOptions
 
@@ -160,11 +160,14 @@ class Driver:
             self._cluster.kill(worker)
 
     async def _close(self) -> None:
-        leaving = [_answer(worker.leave.remote()) for worker in self._workers.values()]
+        leaving = [
+            asyncio.ensure_future(_answer(worker.leave.remote()))
+            for worker in self._workers.values()
+        ]
         if leaving:
-            await asyncio.wait(
-                [asyncio.ensure_future(one) for one in leaving], timeout=_LEAVE_SECONDS
-            )
+            left, _ = await asyncio.wait(leaving, timeout=_LEAVE_SECONDS)
+            for one in left:
+                one.exception()  # that of a worker which ended, as it was asked to
         self._closing.set()
 
     async def _pump(self, name: str) -> None:
@@ -232,7 +235,7 @@ def run_driver(text: str) -> int:
         try:
             if not done:
                 reason = f"no answer within {_CONNECT_SECONDS:g} s"
-                raise no_connection(options.address, reason)
+                raise not_let_in(options.address, reason)
             await Driver(connecting.result(), channel, options.idle_seconds).run()
         except WanError as error:
             channel.tell({"kind": "failed", "what": error.what, "why": error.why, "fix": error.fix})
