@@ -1,12 +1,14 @@
 """What a Ray cluster costs a job: the same jobs by one process and by 1, 2 and 4 workers.
 
-Starts `python -m wan serve` with the tiny models, once with its own process and once for each number
-of workers over a cluster on this machine, sends tiny jobs through the API, all at once, and prints
-seconds in all and milliseconds a job beside those of one process. A first job for each worker loads
-the models and is not counted. On a machine with few cores more workers are no faster: then what is
-seen is that they cost nothing. The machine's load is printed; nothing is judged.
+For each number of workers it starts `python -m wan serve` with the tiny models twice, over a process
+of its own and over a cluster on this machine, and sends both the same tiny jobs in turns, all of a
+turn at once: machines like these are faster in one minute than in the next. It prints seconds of a
+turn, milliseconds a job, and the medians of what the cluster takes beside the one process of its own
+turn. A first job for each worker loads the models and is not counted. On a machine with few cores
+more workers are hardly faster: then what is seen is that they cost nothing. The machine's load is
+printed; nothing is judged.
 
-    python -m bench.cluster [--jobs 100] [--workers 1 2 4] [--rounds 2] [--json FILE]
+    python -m bench.cluster [--jobs 100] [--workers 1 2 4] [--rounds 3] [--steps 2] [--json FILE]
 
 `python -m bench.simulation` has what a small machine cannot show: a thousand GPUs.
 """
@@ -37,26 +39,30 @@ TINY = {
     "prompt": "a red ball rolls",
     "size": "64x64",
     "num_frames": 5,
-    "num_inference_steps": 2,
     "tea_cache": 0,
 }
 COMPLETED = 10
 
 
 @dataclass(frozen=True)
-class Found:
-    """One way, one round."""
+class Turn:
+    """The same jobs by one process and by a cluster, one after the other. Seconds are from the first
+    request to the last result."""
 
-    way: str
     workers: int
-    seconds: float
-    """From the first request to the last result."""
     jobs: int
+    alone: float
+    cluster: float
 
     @property
-    def milliseconds(self) -> float:
-        """A job."""
-        return 1000 * self.seconds / self.jobs
+    def ratio(self) -> float:
+        """Below 1: the cluster is faster."""
+        return self.cluster / self.alone
+
+    @property
+    def more(self) -> float:
+        """Milliseconds that a job takes longer over the cluster."""
+        return 1000 * (self.cluster - self.alone) / self.jobs
 
 
 @contextmanager
@@ -91,67 +97,71 @@ def upload(base: str) -> str:
     return made["uri"]
 
 
-def run_jobs(base: str, count: int) -> float:
+def run_jobs(base: str, count: int, steps: int) -> float:
     """Seconds that so many jobs take, all sent at once."""
     picture = upload(base)
+    values = {**TINY, "num_inference_steps": steps, "input_image": picture}
     began, ids = time.perf_counter(), []
     for seed in range(count):
-        body = {"app": "infsh/wan2-1-i2v", "input": {**TINY, "seed": seed, "input_image": picture}}
+        body = {"app": "infsh/wan2-1-i2v", "input": {**values, "seed": seed}}
         ids.append(ask("POST", f"{base}/apps/run", json=body)["id"])
-    waiting = set(ids)
-    while waiting:
-        time.sleep(0.05)
-        found = ask("POST", f"{base}/tasks/list", json={"limit": 200})["items"]
-        ended = {task["id"]: task for task in found if task["status"] >= COMPLETED}
-        for task_id in waiting & ended.keys():
-            assert ended[task_id]["status"] == COMPLETED, ended[task_id]["error"]
-        waiting -= ended.keys()
+    for task_id in ids:  # few questions: the server is to work for the jobs
+        while (task := ask("GET", f"{base}/tasks/{task_id}"))["status"] < COMPLETED:
+            time.sleep(0.05)
+        assert task["status"] == COMPLETED, task["error"]
     return time.perf_counter() - began
 
 
-def measure(workers: int, jobs: int) -> Found:
-    """One server, warm, then timed; 0 workers: its own process."""
-    more: list[str] = []
-    if workers:
-        share = (os.cpu_count() or 1) / workers
-        more = ["--executor", "ray", "--address", "local", "--workers", str(workers)]
-        more += ["--cpus-per-job", f"{min(1.0, share):g}"]
-    way = f"{workers} workers" if workers else "one process"
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), more) as base:
-        run_jobs(base, 4 * max(1, workers))  # every worker has loaded its models
-        return Found(way, workers, run_jobs(base, jobs), jobs)
+def measure(workers: int, jobs: int, rounds: int, steps: int) -> list[Turn]:
+    """Turns of two servers that are warm."""
+    share = min(1.0, (os.cpu_count() or 1) / workers)
+    over = ["--executor", "ray", "--address", "local", "--workers", str(workers)]
+    over += ["--cpus-per-job", f"{share:g}"]
+    found = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder, "alone")) as alone,
+        serving(Path(folder, "cluster"), over) as cluster,
+    ):
+        run_jobs(alone, 4, steps)
+        run_jobs(cluster, 4 * workers, steps)  # every worker has loaded its models
+        for number in range(rounds):
+            first = run_jobs(alone, jobs, steps)
+            found.append(Turn(workers, jobs, first, run_jobs(cluster, jobs, steps)))
+            said = f"{workers} workers, turn {number + 1} of {rounds}: {found[-1].ratio:.2f}"
+            print(said, file=sys.stderr, flush=True)
+    return found
 
 
 def main() -> None:
-    """Measure in turns and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=100, help="of a turn")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2, help="of a job: how long it takes")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    before, found = load(), list[Found]()
-    for _ in range(options.rounds):
-        for workers in (0, *options.workers):
-            found.append(measure(workers, options.jobs))
-            print(f"{found[-1].way}: {found[-1].seconds:.1f} s", file=sys.stderr, flush=True)
+    before, found = load(), list[Turn]()
+    for workers in options.workers:
+        found += measure(workers, options.jobs, options.rounds, options.steps)
+    after = load()
     print(
-        f"{before} at the start, {load()} at the end; {options.jobs} jobs, {options.rounds} rounds\n"
+        f"{before} at the start, {after} at the end; {options.rounds} turns of {options.jobs} ",
+        end="",
     )
-    print(
-        "| way | seconds | ms a job | beside one process | ms a job more |\n|---|---|---|---|---|"
-    )
-    alone = [one for one in found if not one.workers]
-    for workers in (0, *options.workers):
-        mine = [one for one in found if one.workers == workers]
-        pairs = list(zip(mine, alone, strict=True))
-        ratio = statistics.median(a.seconds / b.seconds for a, b in pairs)
-        extra = statistics.median(a.milliseconds - b.milliseconds for a, b in pairs)
-        seconds = statistics.median(one.seconds for one in mine)
-        each = statistics.median(one.milliseconds for one in mine)
-        print(f"| {mine[0].way} | {seconds:.1f} | {each:.0f} | {ratio:.2f} | {extra:+.0f} |")
+    print(f"jobs of {options.steps} steps\n")
+    print("| workers | one process, ms a job | cluster, ms a job | ratio | ms a job more |")
+    print("|---|---|---|---|---|")
+    for workers in options.workers:
+        mine = [turn for turn in found if turn.workers == workers]
+        alone = statistics.median(1000 * turn.alone / turn.jobs for turn in mine)
+        cluster = statistics.median(1000 * turn.cluster / turn.jobs for turn in mine)
+        ratio = statistics.median(turn.ratio for turn in mine)
+        more = statistics.median(turn.more for turn in mine)
+        print(f"| {workers} | {alone:.0f} | {cluster:.0f} | {ratio:.2f} | {more:+.0f} |")
     if options.json:
-        told = {"load": [before, load()], "rounds": [asdict(one) for one in found]}
+        told = {"load": [before, after], "turns": [asdict(turn) for turn in found]}
         options.json.write_text(json.dumps(told, indent=1) + "\n", "utf8")
 
 

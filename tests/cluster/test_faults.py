@@ -121,6 +121,15 @@ def test_a_cancel_reaches_a_running_job(one_worker):
     assert call.end(task_id, seconds=2)["status"] == CANCELLED
 
 
+def test_many_short_jobs_follow_each_other(one_worker):
+    _, call = one_worker
+    short = {"num_inference_steps": 2, "num_frames": 5}
+    tasks = [call.i2v(seed, **short) for seed in range(60)]
+    ends = [call.end(task_id) for task_id in tasks]
+    assert {task["status"] for task in ends} == {COMPLETED}
+    assert {task["attempts"] for task in ends} == {1}
+
+
 @pytest.fixture
 def given_ahead(one_worker):
     """A long job that runs, and a short one that its worker has as its next."""

@@ -92,8 +92,8 @@ class WorkerActor:
             if self._next is not None or self._is_broken:
                 return False
             self._taken.append(mark)
-            # Who gives a job has heard how the one before the running one ended.
-            self._said.keep_only(self._job["task_id"] if self._is_busy else "")
+            # Who gives a job has heard the ends of all but the last one, which may just have come.
+            self._said.keep_only(self._job.get("task_id", ""))
             if self._is_busy:
                 self._next = job
                 return True

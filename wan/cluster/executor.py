@@ -146,6 +146,8 @@ class RayExecutor:
         kind = message["kind"]
         if kind == "news":
             self._news(message["name"], message["said"])
+            if message["said"]["kind"] != "ended":  # nothing to give because of that
+                return
         elif kind == "ready":
             self._reached(message)
         elif kind == "lost":
@@ -271,7 +273,7 @@ class RayExecutor:
         """Give waiting jobs to workers, and have workers started."""
         if not self._is_reached or not self._queue:
             return
-        plan = self._fleet.plan(self._queue.order())
+        plan = self._fleet.plan(self._queue.walk())
         for job, name in plan.begins:
             self._queue.take(job.task_id)
             run = self._runs[job.task_id]

@@ -3,7 +3,7 @@ given its next job while it runs, so that it does not stand still between the tw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +108,7 @@ class Fleet:
         holds = (w for w in self._workers.values() if task_id in (w.task_id, w.next_id))
         return next(holds, None)
 
-    def plan(self, jobs: Sequence[Job]) -> Plan:
+    def plan(self, jobs: Iterable[Job]) -> Plan:
         """Who gets which of the waiting jobs, next one first."""
         room = 0 if self._is_resting else self.room
         return place(jobs, self._workers.values(), room, self._most, self._models)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-_DISTANCE_SECONDS = 0.05
+_DISTANCE_SECONDS = 0.1
 """Between two answers: each costs the job that runs some of its time."""
 
 

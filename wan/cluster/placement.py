@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +82,7 @@ def model_key(app: str, values: Mapping[str, Any], models: str) -> str:
 
 
 def place(
-    jobs: Sequence[Job], workers: Iterable[Worker], room: int, most: int | None, models: str
+    jobs: Iterable[Job], workers: Iterable[Worker], room: int, most: int | None, models: str
 ) -> Plan:
     """Give jobs to workers: to one that holds all of a job's models, else the app's, else nothing
     yet, else to one that is started if there is room, else to any free one, which loads anew, else
@@ -91,7 +91,7 @@ def place(
     A job that waits for a starting worker does not hold up those behind it.
 
     Args:
-        jobs: that wait, next one first.
+        jobs: that wait, next one first; asked for no more than can be placed.
         workers: all there are, those included that are starting.
         room: number of further workers that the cluster has resources for.
         most: workers at the same time; None: as many as there is room for.

@@ -84,9 +84,10 @@ class FairQueue:
 
     def order(self) -> list[Job]:
         """All waiting jobs, next one first, as if each that begins ran on."""
-        return list(self._walk())
+        return list(self.walk())
 
-    def _walk(self) -> Iterator[Job]:
+    def walk(self) -> Iterator[Job]:
+        """As `order`, one job after the other; the queue must not change meanwhile."""
         counts, served, clock = dict(self._counts), dict(self._served), self._clock
         for priority in sorted(self._lines, reverse=True):
             lines = {key: iter(line) for key, line in self._lines[priority].items()}

@@ -107,7 +107,8 @@ class TaskRoutes:
     async def list_tasks(self, request: web.Request) -> dict[str, Any]:
         """List self._tasks."""
         page = await self._store.tasks(list_query(await self._door.body(request)))
-        now = [await self._tasks.get(task.id) for task in page.items]
+        # What has ended stays as it is; the others may have gone on since they were saved.
+        now = [t if t.status.is_terminal else await self._tasks.get(t.id) for t in page.items]
         rendered = await self._renderer.tasks(now, origin_of(request))
         return {**page.as_json(lambda _: None), "items": rendered}
 
