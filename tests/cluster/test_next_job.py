@@ -166,7 +166,7 @@ def test_answers_follow_each_other_at_a_distance():
 
         done = loop.run_in_executor(None, work)
         while not answers or answers[-1][-1]["kind"] != "ended":
-            answers.append(await messages.after(number, 10.0))
+            answers.append(await messages.after(number, 10.0, 0.05))
             number = answers[-1][-1]["number"]
         await done
         assert [said["number"] for answer in answers for said in answer] == list(range(1, 102))

@@ -29,6 +29,8 @@ from .storage import Storage, job_folder
 log = logging.getLogger("wan_local")
 
 _LOOK_SECONDS = 1.0
+_DISTANCE, _DISTANCE_IN_HASTE = 0.02, 0.1
+"""Seconds between two answers with news; the second while another job waits here."""
 _REMEMBERED = 64
 """Jobs that a worker knows to have taken; what may be asked of it twice are its last three."""
 
@@ -126,7 +128,8 @@ class WorkerActor:
             after the next is given.
         """
         self._touch()
-        found = await self._said.after(after, seconds)
+        distance = _DISTANCE if self._next is None else _DISTANCE_IN_HASTE
+        found = await self._said.after(after, seconds, distance)
         self._touch()
         return found
 

@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-_DISTANCE_SECONDS = 0.1
-"""Between two answers: each costs the job that runs some of its time."""
-
 
 class Messages:
     """What jobs said, numbered; added in their thread, read in the loop."""
@@ -50,9 +47,17 @@ class Messages:
         if self._loop is not None and (not is_told or kind == "ended"):
             self._loop.call_soon_threadsafe(self._news.set)
 
-    async def after(self, number: int, seconds: float) -> list[dict[str, Any]]:
-        """Those with higher numbers; waits up to `seconds` for the first. Answers follow each other
-        at a distance, unless a job has ended."""
+    async def after(
+        self, number: int, seconds: float, distance: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Those with higher numbers; waits for the first.
+
+        Args:
+            number: of the last one that is known.
+            seconds: to wait at most.
+            distance: seconds between two answers, unless a job has ended. Each answer costs the job
+                that runs some of its time.
+        """
         end = time.monotonic() + seconds
         while True:
             self._news.clear()
@@ -60,7 +65,7 @@ class Messages:
                 found = [message for message in self._kept if message["number"] > number]
                 self._is_told = bool(found)
             now = time.monotonic()
-            until = self._answered + _DISTANCE_SECONDS if found else end
+            until = self._answered + distance if found else end
             if until <= now or any(said["kind"] == "ended" for said in found):
                 self._answered, self._is_told = now, False
                 return found
