@@ -1,5 +1,6 @@
 """Several values from the command line: `--grid`, here and by a server."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -168,7 +169,7 @@ def test_a_server_runs_a_grid(caches, tmp_path):
 
 def check_client(server, key):
     """`client.grid` uploads a file once, follows, and gives the items."""
-    from wan_local.wan.client import APIError, inference
+    from wan_local.wan.client import APIError, async_inference, inference
 
     client = inference(api_key=key, base_url=server.base_url)
     values = {**GOOD, "size": "64x64", "num_frames": 5, "num_inference_steps": 2}
@@ -182,3 +183,19 @@ def check_client(server, key):
     started = client.grid({**body, "grid": {"seed": [5]}}, wait=False)
     assert started["status"] < 10
     assert list(client.stream_grid(started["id"]))[-1]["status"] == 10
+
+    async def check():
+        client = async_inference(api_key=key, base_url=server.base_url)
+        states = []
+        grid = await client.grid(body, on_update=states.append)
+        assert grid.status_text == "completed" and states[-1] == grid
+        assert [item["values"] for item in grid["items"]] == [{"seed": 1}, {"seed": 2}]
+        with pytest.raises(APIError, match="has ended"):
+            await client.cancel_grid(grid.id)
+        with pytest.raises(APIError, match="404"):
+            await anext(client.stream_grid("grid_of_nobody"))
+        started = await client.grid({**body, "grid": {"seed": [6]}}, wait=False)
+        assert started["status"] < 10
+        assert [state async for state in client.stream_grid(started["id"])][-1]["status"] == 10
+
+    asyncio.run(check())

@@ -10,10 +10,12 @@ stream outlives lost connections for ten minutes and has no time limit of its ow
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
 try:
@@ -124,17 +126,11 @@ class Inference(inferencesh.Inference):
 
         for _ in range(_RECONNECTS):
             try:
-                path = f"/grids/{grid_id}/stream"
-                with self._request(
-                    "get", path, headers=_HEADERS, stream=True, timeout=60
-                ) as answer:
-                    if not answer.ok:
-                        raise APIError(answer.status_code, answer.reason, answer.text)
-                    for line in answer.iter_lines(chunk_size=None):
-                        state = json.loads(line)
-                        yield state
-                        if not (state["counts"]["waiting"] or state["counts"]["running"]):
-                            return
+                for line in self._lines(f"/grids/{grid_id}/stream"):
+                    state = json.loads(line)
+                    yield state
+                    if _has_ended(state):
+                        return
             except (requests.RequestException, ValueError):  # cut off
                 pass
             time.sleep(1)
@@ -148,13 +144,15 @@ class Inference(inferencesh.Inference):
         return AttributeDict(super().upload_file(data, options))
 
     def _stream_updates(self, task_id: str, task: dict[str, Any]) -> Iterator[Any]:
-        path = f"/tasks/{task_id}/stream"
-        answer = self._request("get", path, headers=_HEADERS, stream=True, timeout=60)
-        with answer:
+        for line in self._lines(f"/tasks/{task_id}/stream"):
+            yield from _updates(line)
+
+    def _lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a stream as they arrive. Raises: APIError, the server refuses."""
+        with self._request("get", path, headers=_HEADERS, stream=True, timeout=60) as answer:
             if not answer.ok:
                 raise APIError(answer.status_code, answer.reason, answer.text)
-            for line in answer.iter_lines(chunk_size=None):  # as they arrive
-                yield from _updates(line)
+            yield from answer.iter_lines(chunk_size=None)
 
 
 class AsyncInference(inferencesh.AsyncInference):
@@ -174,22 +172,73 @@ class AsyncInference(inferencesh.AsyncInference):
         """Upload a file. Args, Returns, Raises: as `Inference.upload_file`."""
         return AttributeDict(await super().upload_file(data, options))
 
+    async def grid(
+        self,
+        params: dict[str, Any],
+        *,
+        wait: bool = True,
+        on_update: Callable[[dict[str, Any]], None] = lambda state: None,
+    ) -> AttributeDict:
+        """Run an app with all combinations of several values. Args, Returns, Raises: as
+        `Inference.grid`."""
+        names = ("input", "grid")
+        files = {name: await self._process_input_data(params.get(name)) for name in names}
+        state = (await self._request("post", "/grids", data={**params, **files})).data
+        if wait:
+            async for update in self.stream_grid(state["id"]):
+                on_update(update)
+                state = update
+        return AttributeDict(state)
+
+    async def cancel_grid(self, grid_id: str) -> None:
+        """Cancel the tasks of a grid that have not ended. Raises: APIError, all have."""
+        await self._request("post", f"/grids/{grid_id}/cancel")
+
+    async def stream_grid(self, grid_id: str) -> AsyncIterator[dict[str, Any]]:
+        """States of a grid until all of its tasks have ended; outlives lost connections.
+
+        Raises:
+            APIError: it is not there.
+        """
+        import aiohttp
+
+        for _ in range(_RECONNECTS):
+            try:
+                async with aclosing(self._lines(f"/grids/{grid_id}/stream")) as lines:
+                    async for line in lines:
+                        state = json.loads(line)
+                        yield state
+                        if _has_ended(state):
+                            return
+            except (aiohttp.ClientError, asyncio.TimeoutError, ValueError):  # cut off
+                pass
+            await asyncio.sleep(1)
+
     async def _stream_updates(self, task_id: str, task: dict[str, Any]) -> AsyncIterator[Any]:
+        async with aclosing(self._lines(f"/tasks/{task_id}/stream")) as lines:
+            async for line in lines:
+                for update in _updates(line):
+                    yield update
+
+    async def _lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a stream as they arrive. Raises: APIError, the server refuses."""
         import aiohttp
 
         # No limit for the whole: a job may take hours. Something comes every few seconds.
         limits = aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=60)
-        address = f"{self._base_url}/tasks/{task_id}/stream"
         headers = {**self._headers(), **_HEADERS}
         async with (
             aiohttp.ClientSession(timeout=limits) as session,
-            session.get(address, headers=headers) as answer,
+            session.get(self._base_url + path, headers=headers) as answer,
         ):
             if answer.status >= 400:
                 raise APIError(answer.status, answer.reason, await answer.text())
             async for line in answer.content:
-                for update in _updates(line):
-                    yield update
+                yield line
+
+
+def _has_ended(grid: dict[str, Any]) -> bool:
+    return not (grid["counts"]["waiting"] or grid["counts"]["running"])
 
 
 def _updates(line: bytes) -> Iterator[dict[str, Any]]:
