@@ -118,8 +118,7 @@ class RayExecutor:
             self._tell_queue()
             return
         run.is_cancelled = True
-        self._link.send({"cancel": task_id, "worker": run.worker})
-        self._link.send({"give_back": task_id, "worker": run.worker})
+        self._ask_to_stop(run)
         run.killer = asyncio.get_running_loop().call_later(self._grace, self._kill, run)
 
     async def forget(self, task_id: str) -> None:
@@ -177,7 +176,7 @@ class RayExecutor:
                 self._link.send({"begin": run.order, "worker": run.worker})
                 run.is_next = self._fleet.give(run.worker, run.job)
             if run.is_cancelled:
-                self._link.send({"cancel": run.job.task_id, "worker": run.worker})
+                self._ask_to_stop(run)
         self._tell_stages("")
 
     def _lost_reach(self) -> None:
@@ -370,6 +369,10 @@ class RayExecutor:
         self._queue.done(run.job.task_id)
         self._listener.ended(run.job.task_id, outcome)
         self._dispatch()
+
+    def _ask_to_stop(self, run: Run) -> None:
+        for word in ("cancel", "give_back"):  # whether it runs or not
+            self._link.send({word: run.job.task_id, "worker": run.worker})
 
     def _kill(self, run: Run) -> None:
         """It did not stop when it was asked."""
