@@ -54,6 +54,11 @@ class Machine:
         """Whether it can begin a job."""
         return self.is_up and not self.task_id
 
+    @property
+    def takes_next(self) -> bool:
+        """Whether a job may be given ahead; no, as jobs take minutes."""
+        return False
+
     def can_run(self, app: str) -> bool:
         """Whether the app's weights are on its machine."""
         return app not in self.lacks
