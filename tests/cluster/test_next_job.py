@@ -152,6 +152,29 @@ def test_nothing_follows_what_broke_the_models(orders, monkeypatch):
     asyncio.run(check())
 
 
+def test_a_job_that_comes_with_the_end_of_another_runs_once(orders, monkeypatch):
+    actor, _, order = orders
+    add = Messages.add
+
+    def slowly(self, kind, facts):
+        add(self, kind, facts)
+        if kind == "ended":
+            time.sleep(0.1)
+
+    monkeypatch.setattr(Messages, "add", slowly)
+
+    async def check():
+        assert await actor.begin(order("a"))
+        await hear(actor, "a")
+        assert await actor.begin(order("b", num_inference_steps=100, num_frames=17))
+        await hear(actor, "b")
+        await asyncio.sleep(1)
+        ends = [said["task_id"] for said in await actor.news(0, 0.0) if said["kind"] == "ended"]
+        assert ends == ["a", "b"]
+
+    asyncio.run(check())
+
+
 def test_answers_follow_each_other_at_a_distance():
     async def check():
         messages = Messages()

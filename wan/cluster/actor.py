@@ -161,16 +161,18 @@ class WorkerActor:
 
     def _work(self) -> None:
         """Run jobs until there is none."""
-        while self._is_busy:
+        goes_on = True
+        while goes_on:
             job, began = self._job, time.monotonic()
             end = self._do(job)
             took = time.monotonic() - began
             facts = {"task_id": job["task_id"], "attempt": job["attempt"], "took": took}
             with self._turn:
                 self._is_broken = bool(end.get("is_broken"))
-                self._is_busy = self._next is not None and not self._is_broken
-                if self._is_busy:
+                goes_on = self._is_busy = self._next is not None and not self._is_broken
+                if goes_on:
                     self._job, self._next = self._next, None
+            # From here on another thread may have begun a job.
             self._said.add("ended", {**end, **facts})
 
     def _do(self, job: Mapping[str, Any]) -> dict[str, Any]:
